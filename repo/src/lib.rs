@@ -2,3 +2,5 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+
+pub mod revision;
