@@ -1,0 +1,163 @@
+//! What can go wrong, one variant for each decision that a caller can take.
+
+use neon_transport::TransportError;
+use neon_types::{CommitId, ObjectId, Position};
+
+use crate::{Part, Refusal};
+
+/// What a [`crate::Source`] or [`crate::Sink`] answers when it cannot.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The branch is not where it was when the decision was taken.
+    #[error("branch '{branch}' moved meanwhile")]
+    Moved {
+        /// Which branch.
+        branch: String,
+        /// Where it is now.
+        now: Option<CommitId>,
+    },
+    /// An endpoint runs on the branch, so it cannot move.
+    #[error("an endpoint runs on branch '{branch}'")]
+    EndpointRuns {
+        /// Which branch.
+        branch: String,
+    },
+    /// Bytes do not have the BLAKE3 that names them.
+    #[error("object {id} is damaged: {reason}")]
+    Damaged {
+        /// Which object.
+        id: ObjectId,
+        /// What was found.
+        reason: String,
+    },
+    /// A position cannot be read completely.
+    #[error("{position} is not fully readable: {missing}")]
+    NotReadable {
+        /// Which position.
+        position: Position,
+        /// What is missing.
+        missing: String,
+    },
+    /// Something that was asked for is not here.
+    #[error("{0} is not here")]
+    Missing(String),
+    /// Anything else: disk full, broken store...
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl LocalError {
+    /// Wraps any other error.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LocalError {
+        LocalError::Other(error.into())
+    }
+}
+
+impl From<std::io::Error> for LocalError {
+    fn from(error: std::io::Error) -> LocalError {
+        LocalError::Other(Box::new(error))
+    }
+}
+
+/// Why a push, pull, fetch or clone did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The rules say no.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// Our own repository failed.
+    #[error("{0}")]
+    Local(#[source] LocalError),
+    /// The other repository failed, in its words.
+    #[error("the other side failed: {message}")]
+    Peer {
+        /// What it said.
+        message: String,
+        /// What it advises.
+        hint: String,
+    },
+    /// A part arrived with other bytes than its name says; it was thrown away, everything before it is kept.
+    #[error("{part} arrived damaged: {reason}")]
+    Damaged {
+        /// Which part, with its full id.
+        part: Box<Part>,
+        /// What was found.
+        reason: String,
+    },
+    /// The connection ended in the middle.
+    #[error("the connection was cut while {phase}")]
+    Cut {
+        /// What was going on.
+        phase: &'static str,
+    },
+    /// Nothing was heard for the time that the caller allowed.
+    #[error("the other side said nothing for {seconds} s while {phase}")]
+    Silent {
+        /// What was going on.
+        phase: &'static str,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The connection could not be made or broke.
+    #[error("{0}")]
+    Transport(#[from] TransportError),
+    /// The other side does not keep to the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Protocol(String),
+    /// No protocol version that both sides speak.
+    #[error("the other side speaks protocol versions {min} to {max}, this program {ours}")]
+    Version {
+        /// Its oldest.
+        min: u16,
+        /// Its newest.
+        max: u16,
+        /// Ours.
+        ours: u16,
+    },
+    /// The command is not one that this half serves.
+    #[error("unknown command '{0}'")]
+    Command(String),
+}
+
+impl RemoteError {
+    /// Returns what to do next, empty when there is nothing to advise.
+    pub fn hint(&self) -> String {
+        match self {
+            RemoteError::Refused(refusal) => refusal.hint(),
+            RemoteError::Peer { hint, .. } => hint.clone(),
+            RemoteError::Damaged { .. } => {
+                "run 'neon fsck' where it came from; if that finds nothing, try again".to_owned()
+            }
+            RemoteError::Cut { .. } | RemoteError::Silent { .. } => {
+                "run the same command again: what arrived whole is kept".to_owned()
+            }
+            RemoteError::Version { min, ours, .. } => {
+                let older = if min > ours { "this program" } else { "the other side" };
+                format!("upgrade {older}")
+            }
+            RemoteError::Local(_)
+            | RemoteError::Transport(_)
+            | RemoteError::Protocol(_)
+            | RemoteError::Command(_) => String::new(),
+        }
+    }
+}
+
+impl From<LocalError> for RemoteError {
+    fn from(error: LocalError) -> RemoteError {
+        match error {
+            LocalError::Moved { branch, now } => Refusal::Moved { branch, head: now }.into(),
+            LocalError::EndpointRuns { branch } => Refusal::EndpointRuns { branch }.into(),
+            LocalError::NotReadable { position, missing } => {
+                Refusal::NotReadable { position, missing }.into()
+            }
+            other => RemoteError::Local(other),
+        }
+    }
+}
+
+impl From<Refusal> for RemoteError {
+    fn from(refusal: Refusal) -> RemoteError {
+        RemoteError::Refused(Box::new(refusal))
+    }
+}

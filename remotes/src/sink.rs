@@ -1,0 +1,62 @@
+//! What the protocol asks of the repository that receives.
+
+use neon_types::{CommitId, Lsn};
+
+use crate::{Acceptance, Catalog, LocalError, Part, Possession, Step};
+
+/// Moves a branch by compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchMove {
+    /// Name of the branch.
+    pub branch: String,
+    /// Where it must be; none: it must not exist.
+    pub expect: Option<CommitId>,
+    /// Where it goes. The commit and everything below it is here and readable.
+    pub new: CommitId,
+    /// For the reflog: `push`, `push (forced)`, `pull`...
+    pub why: &'static str,
+}
+
+/// The repository that receives.
+pub trait Sink: Catalog {
+    /// Returns what is held of the timelines of `path`, up to `end` of its last one and up to the fork on the others.
+    /// Ranges are promises: GC may not take them back before the transfer ends.
+    fn possession(&self, path: &[Step], end: Lsn) -> Result<Possession, LocalError>;
+
+    /// Returns how many bytes of `part` are here: `part.len` when it is whole and verified (staged earlier, or an object of
+    /// this repository), less when an earlier transfer was cut, 0 when nothing is.
+    fn staged(&self, part: &Part) -> Result<u64, LocalError>;
+
+    /// Opens a part for appending at the end of what is staged. Called only when [`Sink::staged`] is less than `part.len`.
+    fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter>, LocalError>;
+
+    /// Takes verified parts in: makes missing timelines, hangs layers, appends and indexes WAL, keeps commits, then swaps map
+    /// pointers. Nothing that is held already is replaced (law 6). Called once per transfer, also when no part was missing.
+    /// `progress` is told (done, total) in bytes or parts, whatever the work is counted in.
+    ///
+    /// Errors: [`LocalError::NotReadable`] when the position would not be fully readable afterwards; nothing has changed then
+    /// but staged objects, which stay for the next attempt.
+    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError>;
+
+    /// Moves a branch. Errors: [`LocalError::Moved`] when it is not where it must be, [`LocalError::EndpointRuns`].
+    fn move_branch(&self, step: &BranchMove) -> Result<(), LocalError>;
+}
+
+/// A part that is arriving, under a temporary name.
+pub trait PartWriter: Send {
+    /// Returns how many bytes are staged.
+    fn len(&self) -> u64;
+
+    /// Returns true when no byte is staged.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes at [`PartWriter::len`].
+    fn append(&mut self, bytes: &[u8]) -> Result<(), LocalError>;
+
+    /// Verifies that the staged bytes have the part's id and makes them durable under their own name.
+    ///
+    /// Errors: [`LocalError::Damaged`]; what was staged is gone then.
+    fn finish(self: Box<Self>) -> Result<(), LocalError>;
+}
