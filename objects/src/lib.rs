@@ -1,1 +1,30 @@
-//! placeholder
+//! What a repository keeps apart from pages: content-addressed objects, commits, refs with their log, locks and configuration.
+//!
+//! Synchronous and without a clock: the time of a ref move is an argument. Everything durable follows one recipe: write a new
+//! file, fsync it, rename it, fsync its directory.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod ancestry;
+mod codec;
+mod commit;
+pub mod config;
+pub mod durable;
+mod error;
+mod head;
+mod lock;
+mod reflog;
+mod refs;
+mod staging;
+mod store;
+mod writer;
+
+pub use ancestry::{Line, Relation};
+pub use commit::{COMMIT_MAGIC, Commit, Environment, Fork, MAX_COMMIT, WalDigest};
+pub use config::{Config, Origin, Upstream};
+pub use error::{ObjectsError, Result};
+pub use lock::{Holder, RepoLock};
+pub use reflog::ReflogEntry;
+pub use refs::{Expect, RefEdit, Refs};
+pub use staging::Staging;
+pub use store::{Incoming, ObjectStore};
+pub use writer::ObjectWriter;

@@ -1,0 +1,167 @@
+//! The repository's lock: one process owns the write side.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{ObjectsError, Result};
+
+const FILE: &str = "lock";
+const POLL: Duration = Duration::from_millis(25);
+const MAX_NOTE: u64 = 512;
+const UNNAMED_TRIES: u32 = 20;
+
+/// Who holds the lock, as the lock file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Process id; absent when the holder has not written it yet.
+    pub pid: Option<u32>,
+    /// What it does, as "neon daemon".
+    pub purpose: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {pid} ({})", self.purpose),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// The lock, held until dropped or until the process dies, however it dies. Not inherited by children.
+#[derive(Debug)]
+pub struct RepoLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl RepoLock {
+    /// Takes the lock of the `.neon` directory, or says at once who has it ([`ObjectsError::Locked`]).
+    pub fn try_acquire(neon_dir: &Path, purpose: &str) -> Result<RepoLock> {
+        let path = neon_dir.join(FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(ObjectsError::io("open", &path))?;
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&mut file);
+                    // Nobody's name: the holder is about to write it, or only looks who holds the lock.
+                    if holder.pid.is_some() || tries == UNNAMED_TRIES {
+                        return Err(ObjectsError::Locked {
+                            directory: neon_dir.to_owned(),
+                            holder,
+                        });
+                    }
+                    tries += 1;
+                    thread::sleep(POLL / 5);
+                }
+                Err(TryLockError::Error(error)) => return Err(ObjectsError::io("lock", &path)(error)),
+            }
+        }
+        let purpose: String = purpose.chars().filter(|c| !c.is_control()).take(200).collect();
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(format!("{} {purpose}\n", process::id()).as_bytes()))
+            .map_err(ObjectsError::io("write", &path))?;
+        Ok(RepoLock { file, path })
+    }
+
+    /// Takes the lock, waiting at most so long for whoever has it.
+    pub fn acquire_within(neon_dir: &Path, purpose: &str, patience: Duration) -> Result<RepoLock> {
+        let begun = Instant::now();
+        loop {
+            match RepoLock::try_acquire(neon_dir, purpose) {
+                Err(ObjectsError::Locked { .. }) if begun.elapsed() < patience => thread::sleep(POLL),
+                other => return other,
+            }
+        }
+    }
+
+    /// Returns who holds the lock of the `.neon` directory now; absent when nobody does.
+    pub fn holder(neon_dir: &Path) -> Result<Option<Holder>> {
+        let path = neon_dir.join(FILE);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ObjectsError::io("open", &path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(error)) => Err(ObjectsError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Returns the lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RepoLock {
+    fn drop(&mut self) {
+        // The lock goes with the descriptor; the note would otherwise name a process that has long gone.
+        let _ = self.file.set_len(0);
+    }
+}
+
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    if file.rewind().is_err() || file.take(MAX_NOTE).read_to_string(&mut text).is_err() {
+        return Holder::default();
+    }
+    let (pid, purpose) = text.trim_end().split_once(' ').unwrap_or_default();
+    Holder {
+        pid: pid.parse().ok(),
+        purpose: purpose.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = RepoLock::try_acquire(dir.path(), "neon daemon").expect("free");
+        let refused = RepoLock::acquire_within(dir.path(), "neon push", Duration::from_millis(60))
+            .expect_err("taken by the first");
+        let text = refused.to_string();
+        assert!(
+            text.contains(&format!("process {} (neon daemon)", process::id())),
+            "{text}"
+        );
+        let holder = RepoLock::holder(dir.path()).expect("looked").expect("held");
+        assert_eq!(holder.pid, Some(process::id()));
+        drop(lock);
+        assert_eq!(RepoLock::holder(dir.path()).expect("looked"), None);
+        RepoLock::try_acquire(dir.path(), "neon push").expect("free again");
+    }
+
+    #[test]
+    fn who_waits_gets_it_when_it_is_free() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = RepoLock::try_acquire(dir.path(), "first").expect("free");
+        let path = dir.path().to_owned();
+        let waiting =
+            thread::spawn(move || RepoLock::acquire_within(&path, "second", Duration::from_secs(60)).is_ok());
+        thread::sleep(Duration::from_millis(50));
+        drop(lock);
+        assert!(waiting.join().expect("the thread ended well"));
+    }
+}

@@ -1,0 +1,164 @@
+//! An object on its way in: resumable, and believed only when its bytes hash to the name that was promised.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use neon_types::ObjectId;
+
+use crate::durable::sync_directory;
+use crate::store::ObjectStore;
+use crate::{ObjectsError, Result};
+
+/// Receives one object whose name is known. Dropped unfinished, what came so far stays in `objects/incoming/` and the next
+/// [`ObjectStore::staging`] of the same name goes on behind it.
+#[derive(Debug)]
+pub struct Staging {
+    store: ObjectStore,
+    expected: ObjectId,
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+    len: u64,
+    limit: u64,
+    poisoned: bool,
+}
+
+impl Staging {
+    pub(crate) fn open(store: ObjectStore, expected: ObjectId) -> Result<Staging> {
+        let path = store.incoming_path(expected);
+        let mut file = open_locked(&path, expected)?;
+        let (hasher, len) = hash_so_far(&mut file).map_err(ObjectsError::io("read", &path))?;
+        Ok(Staging {
+            store,
+            expected,
+            path,
+            file,
+            hasher,
+            len,
+            limit: u64::MAX,
+            poisoned: false,
+        })
+    }
+
+    /// Refuses to grow beyond `bytes`: a sender cannot fill the disk with an object that was announced to be short.
+    pub fn limited(mut self, bytes: u64) -> Staging {
+        self.limit = bytes;
+        self
+    }
+
+    /// Returns the number of bytes received so far: where the sender goes on.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns true when nothing was received yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the name that was promised.
+    pub fn expected(&self) -> ObjectId {
+        self.expected
+    }
+
+    /// Takes the next bytes.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.poisoned {
+            return Err(ObjectsError::Poisoned(self.path.clone()));
+        }
+        let len = self.len.saturating_add(bytes.len() as u64);
+        if len > self.limit {
+            return Err(ObjectsError::TooLong {
+                id: self.expected,
+                len,
+                limit: self.limit,
+            });
+        }
+        if let Err(error) = self.file.write_all(bytes) {
+            self.poisoned = true;
+            // Back to the last whole append, so that a resumed transfer starts at a length that we vouch for.
+            let _ = self.file.set_len(self.len);
+            return Err(ObjectsError::io("write", &self.path)(error));
+        }
+        self.hasher.update(bytes);
+        self.len = len;
+        Ok(())
+    }
+
+    /// Forgets what was received, to begin again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file
+            .set_len(0)
+            .map_err(ObjectsError::io("truncate", &self.path))?;
+        self.hasher = blake3::Hasher::new();
+        self.len = 0;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Makes the object durable and visible; [`ObjectsError::Damaged`] when its bytes are not those of its name, and then
+    /// nothing of it is kept.
+    pub fn finish(self) -> Result<ObjectId> {
+        if self.poisoned {
+            return Err(ObjectsError::Poisoned(self.path));
+        }
+        let found = ObjectId::from_bytes(*self.hasher.finalize().as_bytes());
+        if found != self.expected {
+            fs::remove_file(&self.path).map_err(ObjectsError::io("remove", &self.path))?;
+            return Err(ObjectsError::Damaged {
+                id: self.expected,
+                found,
+            });
+        }
+        self.store.install(&self.file, &self.path, self.expected)?;
+        if let Some(directory) = self.path.parent() {
+            sync_directory(directory)?;
+        }
+        Ok(self.expected)
+    }
+}
+
+/// Opens the file of a transfer for us alone.
+fn open_locked(path: &Path, id: ObjectId) -> Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(ObjectsError::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ObjectsError::StagingBusy(id)),
+            Err(TryLockError::Error(error)) => return Err(ObjectsError::io("lock", path)(error)),
+        }
+        // Whoever had the lock may have moved the file into the store meanwhile: then this is an object, not ours to write.
+        let ours = file.metadata().map_err(ObjectsError::io("look at", path))?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ObjectsError::io("look at", path)(error)),
+        }
+    }
+}
+
+fn hash_so_far(file: &mut File) -> io::Result<(blake3::Hasher, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; 1 << 20];
+    let mut len = 0;
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok((hasher, len)),
+            Ok(read) => {
+                hasher.update(chunk.get(..read).unwrap_or_default());
+                len += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, ObjectStore) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = ObjectStore::open(dir.path().join("objects")).expect("opened");
+    (dir, store)
+}
+
+fn hash(bytes: &[u8]) -> ObjectId {
+    ObjectId::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Changes one bit of an object behind the store's back.
+fn flip(store: &ObjectStore, id: ObjectId) {
+    let path = store.path(id);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("made writable");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("opened");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 3).expect("read");
+    file.write_all_at(&[byte[0] ^ 4], 3).expect("written");
+}
+
+#[test]
+fn an_object_is_named_by_its_bytes_and_lies_in_its_fan_out_directory() {
+    let (dir, store) = store();
+    let bytes = noise(3_000_000);
+    let mut writer = store.writer().expect("a writer");
+    for piece in bytes.chunks(77_777) {
+        writer.write_all(piece).expect("written");
+    }
+    assert_eq!(writer.len(), 3_000_000);
+    let id = writer.finish().expect("finished");
+    assert_eq!(id, hash(&bytes));
+    let hex = id.to_string();
+    assert!(
+        dir.path()
+            .join("objects")
+            .join(&hex[..2])
+            .join(&hex[2..])
+            .is_file()
+    );
+    assert_eq!(store.read(id, 3_000_000).expect("read"), bytes);
+    assert_eq!(store.verify(id).expect("verified"), 3_000_000);
+    assert_eq!(store.len(id).expect("there"), 3_000_000);
+    assert_eq!(store.peek(id, 5).expect("read"), bytes[..5]);
+    assert!(matches!(
+        store.read(id, 2_999_999),
+        Err(ObjectsError::TooLong { len: 3_000_000, .. })
+    ));
+    assert_eq!(store.put(b"").expect("put"), hash(b""));
+}
+
+#[test]
+fn an_unfinished_object_leaves_nothing() {
+    let (_dir, store) = store();
+    let mut writer = store.writer().expect("a writer");
+    writer.write_all(&noise(1 << 20)).expect("written");
+    drop(writer);
+    assert_eq!(
+        fs::read_dir(store.directory()).expect("listed").count(),
+        1,
+        "incoming/ alone"
+    );
+    fs::write(store.directory().join(".tmp-99999999-0"), b"left by a crash").expect("written");
+    assert_eq!(store.sweep_temporaries().expect("swept"), 1);
+    assert_eq!(store.iter().expect("listed").count(), 0);
+}
+
+#[test]
+fn missing_and_damaged_objects_are_told_apart_and_putting_again_heals() {
+    let (_dir, store) = store();
+    let id = store.put(b"some bytes").expect("put");
+    let other = hash(b"never put");
+    assert!(matches!(store.read(other, 10), Err(ObjectsError::Missing(missing)) if missing == other));
+    assert!(matches!(store.verify(other), Err(ObjectsError::Missing(_))));
+    assert!(!store.remove(other).expect("nothing to remove"));
+    flip(&store, id);
+    assert!(matches!(store.read(id, 10), Err(ObjectsError::Damaged { id: named, .. }) if named == id));
+    assert!(matches!(store.verify(id), Err(ObjectsError::Damaged { .. })));
+    assert_eq!(store.put(b"some bytes").expect("put again"), id);
+    store.verify(id).expect("whole again");
+    assert!(store.remove(id).expect("removed"));
+    assert!(!store.contains(id));
+}
+
+#[test]
+fn ids_are_listed_in_order_and_found_by_prefix() {
+    let (_dir, store) = store();
+    let mut expected: Vec<ObjectId> = (0..600_u32)
+        .map(|number| store.put(&number.to_le_bytes()).expect("put"))
+        .collect();
+    expected.sort_unstable();
+    fs::write(store.directory().join("ab-not-ours"), b"x").expect("written");
+    fs::create_dir_all(store.directory().join("ab")).expect("made");
+    fs::write(store.directory().join("ab/README"), b"x").expect("written");
+    assert_eq!(store.iter().expect("listed").collect::<Vec<_>>(), expected);
+    let id = expected[77];
+    let prefix: Prefix = id.to_string()[..12].parse().expect("a prefix");
+    assert_eq!(store.resolve(prefix).expect("resolved"), [id]);
+    let absent: Prefix = hash(b"absent").to_string()[..20].parse().expect("a prefix");
+    assert_eq!(store.resolve(absent).expect("resolved"), []);
+}
+
+#[test]
+fn a_cut_transfer_goes_on_where_it_was() {
+    let (_dir, store) = store();
+    let bytes = noise(100_000);
+    let id = hash(&bytes);
+    let mut staging = store.staging(id).expect("begun");
+    staging.append(&bytes[..40_000]).expect("appended");
+    assert!(matches!(store.staging(id), Err(ObjectsError::StagingBusy(_))));
+    drop(staging);
+    assert_eq!(store.incoming().expect("listed"), [Incoming { id, len: 40_000 }]);
+    assert!(!store.contains(id));
+    let mut staging = store.staging(id).expect("resumed").limited(100_000);
+    assert_eq!(staging.len(), 40_000);
+    staging.append(&bytes[40_000..]).expect("appended");
+    assert!(matches!(staging.append(b"x"), Err(ObjectsError::TooLong { .. })));
+    assert_eq!(staging.finish().expect("verified"), id);
+    assert_eq!(store.read(id, 100_000).expect("read"), bytes);
+    assert_eq!(store.incoming().expect("listed"), []);
+    // What is in the store already cannot be written through a new transfer of the same name.
+    let mut again = store.staging(id).expect("begun");
+    again.append(b"garbage").expect("appended");
+    assert!(matches!(again.finish(), Err(ObjectsError::Damaged { .. })));
+    store.verify(id).expect("untouched");
+}
+
+#[test]
+fn bytes_that_do_not_match_their_promised_name_are_thrown_away() {
+    let (_dir, store) = store();
+    let id = hash(b"promised");
+    let mut staging = store.staging(id).expect("begun");
+    staging.append(b"something else").expect("appended");
+    assert!(matches!(staging.finish(), Err(ObjectsError::Damaged { .. })));
+    assert!(!store.contains(id));
+    let mut staging = store.staging(id).expect("begun again");
+    assert!(staging.is_empty());
+    staging.append(b"prom").expect("appended");
+    staging.restart().expect("from the beginning");
+    staging.append(b"promised").expect("appended");
+    staging.finish().expect("verified");
+}
+
+#[test]
+fn commits_are_told_from_other_objects() {
+    let (_dir, store) = store();
+    let commit = crate::commit::sample();
+    let id = store.write_commit(&commit).expect("written");
+    assert_eq!(id, commit.id());
+    assert_eq!(store.read_commit(id).expect("read"), commit);
+    let prefix: Prefix = id.to_string()[..8].parse().expect("a prefix");
+    assert_eq!(store.resolve_commit(prefix).expect("resolved"), [id]);
+    let other = store.put(b"not a commit").expect("put");
+    assert!(matches!(
+        store.read_commit(CommitId(other)),
+        Err(ObjectsError::NotACommit(_))
+    ));
+    flip(&store, id.0);
+    assert!(matches!(store.read_commit(id), Err(ObjectsError::Damaged { .. })));
+    let mut impossible = commit;
+    impossible.path.clear();
+    assert!(matches!(
+        store.write_commit(&impossible),
+        Err(ObjectsError::BadCommit(_))
+    ));
+}
