@@ -167,6 +167,65 @@ impl ObjectsError {
         move |source| ObjectsError::Io { action, path, source }
     }
 
+    /// Returns a word for programs that tell errors apart.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ObjectsError::Io { .. } if self.is_disk_full() => "disk_full",
+            ObjectsError::Io { .. } => "io",
+            ObjectsError::Missing(_) => "missing_object",
+            ObjectsError::Damaged { .. } => "damaged_object",
+            ObjectsError::TooLong { .. } => "object_too_long",
+            ObjectsError::StagingBusy(_) => "transfer_busy",
+            ObjectsError::Poisoned(_) => "poisoned",
+            ObjectsError::Unknown(_) => "unknown_object",
+            ObjectsError::BadCommit(_) => "bad_commit",
+            ObjectsError::NotACommit(_) => "not_a_commit",
+            ObjectsError::DamagedRef { .. } => "damaged_ref",
+            ObjectsError::DamagedHead(_) => "damaged_head",
+            ObjectsError::DamagedLog { .. } => "damaged_log",
+            ObjectsError::RefMoved { .. } => "ref_moved",
+            ObjectsError::NamesCollide { .. } => "names_collide",
+            ObjectsError::EditedTwice(_) => "edited_twice",
+            ObjectsError::Name(_) => "bad_name",
+            ObjectsError::Locked { .. } => "locked",
+            ObjectsError::BadConfig { .. } => "bad_config",
+            ObjectsError::Format { .. } => "format",
+            ObjectsError::UnknownSetting { .. } => "unknown_setting",
+            ObjectsError::BadSetting { .. } => "bad_setting",
+            ObjectsError::FixedSetting { .. } => "fixed_setting",
+            ObjectsError::OriginExists(_) => "origin_exists",
+            ObjectsError::NoOrigin(_) => "no_origin",
+        }
+    }
+
+    /// Returns what to do next, when there is something to advise.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            ObjectsError::Io { .. } if self.is_disk_full() => {
+                "free disk space, then run the command again; nothing was lost".to_owned()
+            }
+            ObjectsError::Missing(_) | ObjectsError::Damaged { .. } => {
+                "'neon fsck' lists everything that is damaged; fetching from an origin that has it brings it back".to_owned()
+            }
+            ObjectsError::DamagedRef { name, .. } => format!("its last values are in log/{name}"),
+            ObjectsError::StagingBusy(_) => "wait for the other transfer to end".to_owned(),
+            ObjectsError::RefMoved { .. } => "run the command again".to_owned(),
+            ObjectsError::NamesCollide { .. } => "choose another name".to_owned(),
+            ObjectsError::Locked { .. } => "wait until it is done, or stop it".to_owned(),
+            ObjectsError::Format { .. } => "upgrade neon".to_owned(),
+            ObjectsError::BadConfig { path, .. } => format!("repair {} with an editor", path.display()),
+            ObjectsError::UnknownSetting { known, .. } => format!("settings are: {}", known.join(", ")),
+            ObjectsError::OriginExists(name) => {
+                format!("choose another name, or point it elsewhere: neon origin set-url {name} URI")
+            }
+            ObjectsError::NoOrigin(_) => {
+                "'neon origin list' lists them, 'neon origin add NAME URI' makes one known".to_owned()
+            }
+            _ => return None,
+        };
+        Some(hint)
+    }
+
     /// Returns true when the file system or a quota is full: nothing is damaged, the same call works with more room.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, ObjectsError::Io { source, .. }

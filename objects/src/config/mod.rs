@@ -96,8 +96,8 @@ impl Config {
             repository,
         };
         // What is read later must be readable now.
-        config.try_origins()?;
-        config.try_upstreams()?;
+        config.origins()?;
+        config.upstreams()?;
         Ok(config)
     }
 
@@ -109,6 +109,11 @@ impl Config {
     /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the repository's format, which is one that this program reads.
+    pub fn format(&self) -> i64 {
+        FORMAT
     }
 
     /// Returns the repository's id.
@@ -123,13 +128,19 @@ impl Config {
     }
 
     /// Returns all origins by name.
-    pub fn origins(&self) -> BTreeMap<String, Origin> {
-        self.try_origins().unwrap_or_default()
+    pub fn origins(&self) -> Result<BTreeMap<String, Origin>> {
+        let mut origins = BTreeMap::new();
+        for (name, table) in self.children("origins")? {
+            RefName::origin(name, "x")?;
+            let uri = self.string_in(table, &format!("origins.{name}"), "uri")?;
+            origins.insert(name.to_owned(), Origin { uri });
+        }
+        Ok(origins)
     }
 
     /// Returns one origin; [`ObjectsError::NoOrigin`] when there is none of that name.
     pub fn origin(&self, name: &str) -> Result<Origin> {
-        self.try_origins()?
+        self.origins()?
             .remove(name)
             .ok_or_else(|| ObjectsError::NoOrigin(name.to_owned()))
     }
@@ -137,7 +148,7 @@ impl Config {
     /// Names another repository.
     pub fn add_origin(&mut self, name: &str, uri: &str) -> Result<()> {
         RefName::origin(name, "x")?;
-        if self.try_origins()?.contains_key(name) {
+        if self.origins()?.contains_key(name) {
             return Err(ObjectsError::OriginExists(name.to_owned()));
         }
         self.sub_table("origins", name).insert("uri", text(uri));
@@ -155,7 +166,7 @@ impl Config {
     pub fn remove_origin(&mut self, name: &str) -> Result<()> {
         self.origin(name)?;
         self.table("origins").remove(name);
-        for (branch, upstream) in self.upstreams() {
+        for (branch, upstream) in self.upstreams()? {
             if upstream.origin == name {
                 self.table("branches").remove(&branch);
             }
@@ -169,13 +180,13 @@ impl Config {
     pub fn rename_origin(&mut self, old: &str, new: &str) -> Result<()> {
         RefName::origin(new, "x")?;
         self.origin(old)?;
-        if self.try_origins()?.contains_key(new) {
+        if self.origins()?.contains_key(new) {
             return Err(ObjectsError::OriginExists(new.to_owned()));
         }
         if let Some(item) = self.table("origins").remove(old) {
             self.table("origins").insert(new, item);
         }
-        for (branch, upstream) in self.upstreams() {
+        for (branch, upstream) in self.upstreams()? {
             if upstream.origin == old {
                 self.sub_table("branches", &branch).insert("origin", text(new));
             }
@@ -184,50 +195,7 @@ impl Config {
     }
 
     /// Returns where each branch goes, by branch.
-    pub fn upstreams(&self) -> BTreeMap<String, Upstream> {
-        self.try_upstreams().unwrap_or_default()
-    }
-
-    /// Returns where the branch goes by default.
-    pub fn upstream(&self, branch: &str) -> Option<Upstream> {
-        self.upstreams().remove(branch)
-    }
-
-    /// Makes `upstream` the default of the branch; absent: it has none any more.
-    pub fn set_upstream(&mut self, branch: &str, upstream: Option<&Upstream>) {
-        match upstream {
-            Some(upstream) => {
-                let table = self.sub_table("branches", branch);
-                table.insert("origin", text(&upstream.origin));
-                table.insert("branch", text(&upstream.branch));
-            }
-            None => {
-                self.table("branches").remove(branch);
-                self.drop_empty("branches");
-            }
-        }
-    }
-
-    /// Carries a branch's default over to its new name.
-    pub fn rename_branch(&mut self, old: &str, new: &str) {
-        let upstream = self.upstream(old);
-        self.set_upstream(old, None);
-        if upstream.is_some() {
-            self.set_upstream(new, upstream.as_ref());
-        }
-    }
-
-    fn try_origins(&self) -> Result<BTreeMap<String, Origin>> {
-        let mut origins = BTreeMap::new();
-        for (name, table) in self.children("origins")? {
-            RefName::origin(name, "x")?;
-            let uri = self.string_in(table, &format!("origins.{name}"), "uri")?;
-            origins.insert(name.to_owned(), Origin { uri });
-        }
-        Ok(origins)
-    }
-
-    fn try_upstreams(&self) -> Result<BTreeMap<String, Upstream>> {
+    pub fn upstreams(&self) -> Result<BTreeMap<String, Upstream>> {
         let mut upstreams = BTreeMap::new();
         for (name, table) in self.children("branches")? {
             let place = format!("branches.{name}");
@@ -238,6 +206,38 @@ impl Config {
             upstreams.insert(name.to_owned(), Upstream { origin, branch });
         }
         Ok(upstreams)
+    }
+
+    /// Returns where the branch goes by default.
+    pub fn upstream(&self, branch: &str) -> Result<Option<Upstream>> {
+        Ok(self.upstreams()?.remove(branch))
+    }
+
+    /// Makes `upstream` the default of the branch; absent: it has none any more.
+    pub fn set_upstream(&mut self, branch: &str, upstream: Option<&Upstream>) -> Result<()> {
+        RefName::branch(branch)?;
+        match upstream {
+            Some(upstream) => {
+                RefName::origin(&upstream.origin, &upstream.branch)?;
+                let table = self.sub_table("branches", branch);
+                table.insert("origin", text(&upstream.origin));
+                table.insert("branch", text(&upstream.branch));
+            }
+            None => {
+                self.table("branches").remove(branch);
+                self.drop_empty("branches");
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries a branch's default over to its new name.
+    pub fn rename_branch(&mut self, old: &str, new: &str) -> Result<()> {
+        if let Some(upstream) = self.upstream(old)? {
+            self.set_upstream(old, None)?;
+            self.set_upstream(new, Some(&upstream))?;
+        }
+        Ok(())
     }
 
     fn children(&self, name: &str) -> Result<Vec<(&str, &Item)>> {

@@ -71,7 +71,7 @@ impl Config {
         match place(key)? {
             Place::Format => Ok(Some(super::FORMAT.to_string())),
             Place::Repository => Ok(Some(self.repository().to_string())),
-            Place::Branch { branch, part } => Ok(self.upstream(&branch).map(|upstream| match part {
+            Place::Branch { branch, part } => Ok(self.upstream(&branch)?.map(|upstream| match part {
                 Part::Origin => upstream.origin,
                 Part::Branch => upstream.branch,
             })),

@@ -37,7 +37,7 @@ fn a_new_configuration_is_private_and_reads_back() {
     Config::create(dir.path(), repository()).expect("created");
     let config = Config::load(dir.path()).expect("loaded");
     assert_eq!(config.repository(), repository());
-    assert!(config.origins().is_empty());
+    assert!(config.origins().expect("read").is_empty());
     let mode = fs::metadata(config.path())
         .expect("metadata")
         .permissions()
@@ -69,7 +69,7 @@ fn edits_keep_comments_and_order() {
     }
     assert!(!text.contains("[origins]\n"), "{text}");
     let again = load_text(&text).expect("what we write we read");
-    assert_eq!(again.origins().len(), 2);
+    assert_eq!(again.origins().expect("read").len(), 2);
     assert_eq!(
         again.postgres_settings().expect("read"),
         [("work_mem".to_owned(), "64MB".to_owned())]
@@ -80,14 +80,16 @@ fn edits_keep_comments_and_order() {
 fn branches_follow_their_origin() {
     let mut config = load_text(WITH_COMMENTS).expect("loaded");
     config.rename_origin("cloud", "sky").expect("renamed");
-    let upstream = config.upstream("main").expect("still there");
+    let upstream = config.upstream("main").expect("read").expect("still there");
     assert_eq!(
         (upstream.origin.as_str(), upstream.branch.as_str()),
         ("sky", "trunk")
     );
-    config.set_upstream("feature/one", Some(&upstream));
-    config.rename_branch("feature/one", "feature.two");
-    assert_eq!(config.upstream("feature.two"), Some(upstream));
+    config.set_upstream("feature/one", Some(&upstream)).expect("set");
+    config
+        .rename_branch("feature/one", "feature.two")
+        .expect("renamed");
+    assert_eq!(config.upstream("feature.two").expect("read"), Some(upstream));
     let again = load_text(&config.document.to_string()).expect("names with dots and slashes are quoted");
     assert_eq!(
         again
@@ -97,7 +99,7 @@ fn branches_follow_their_origin() {
         Some("sky")
     );
     config.remove_origin("sky").expect("removed");
-    assert!(config.upstreams().is_empty() && config.origins().is_empty());
+    assert!(config.upstreams().expect("read").is_empty() && config.origins().expect("read").is_empty());
     let text = config.document.to_string();
     assert!(!text.contains("branches") && !text.contains("origins"), "{text}");
 }
