@@ -1,0 +1,247 @@
+//! The client's half of a PostgreSQL connection: startup, authentication, simple queries. For our servers and for Postgres.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::{backend, frontend};
+
+use crate::wire::{BoxRead, BoxWrite, Message, MessageReader, MessageWriter, WireError};
+use crate::{Password, Refusal, Rows};
+
+/// Body limit of control messages, bytes. Postgres itself sends at most 30,000 in an error.
+const SMALL: usize = 64 * 1024;
+/// Body limit of one row, bytes.
+const MAX_ROW: usize = 1 << 20;
+/// Limit of all rows of an answer, bytes.
+const MAX_ROWS: usize = 64 << 20;
+
+/// A session with a server, between two commands.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub reader: MessageReader,
+    pub writer: MessageWriter,
+    /// What the server said of itself.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// A session could not be had, or a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("{refusal}")]
+    Refused { refusal: Refusal, ours: bool },
+    #[error("the server asks for a password")]
+    PasswordNeeded,
+    #[error("the server asks for {0}, which is not supported")]
+    Authentication(&'static str),
+    #[error("the server could not prove that it knows the password")]
+    NotGenuine,
+    #[error("the server answered with {0}")]
+    Unexpected(String),
+}
+
+/// What comes back from a command.
+pub(crate) enum Answer {
+    /// Rows, of the last result that had any.
+    Rows(Rows),
+    /// The connection is copy-both now.
+    CopyBoth,
+}
+
+fn limits_of_start_up(tag: u8) -> Option<usize> {
+    match tag {
+        b'R' | b'E' | b'N' | b'S' | b'v' => Some(SMALL),
+        b'K' => Some(260),
+        b'Z' => Some(1),
+        _ => None,
+    }
+}
+
+fn limits_of_answers(tag: u8) -> Option<usize> {
+    match tag {
+        b'T' | b'E' | b'N' | b'S' | b'C' | b'A' | b'W' => Some(SMALL),
+        b'D' => Some(MAX_ROW),
+        b'Z' => Some(1),
+        b'I' => Some(0),
+        _ => None,
+    }
+}
+
+impl Link {
+    /// Starts a session. Answers SCRAM-SHA-256 only: a password never leaves in clear text.
+    pub async fn start(
+        reader: BoxRead,
+        writer: BoxWrite,
+        parameters: &[(&str, &str)],
+        password: Option<&Password>,
+    ) -> Result<Link, LinkError> {
+        let mut link = Link {
+            reader: MessageReader::new(reader),
+            writer: MessageWriter::new(writer),
+            parameters: BTreeMap::new(),
+        };
+        let mut out = BytesMut::new();
+        frontend::startup_message(parameters.iter().copied(), &mut out).map_err(WireError::Io)?;
+        link.writer.write(&out).await?;
+        link.authenticate(password).await?;
+        link.reader.expect_bulk();
+        Ok(link)
+    }
+
+    async fn authenticate(&mut self, password: Option<&Password>) -> Result<(), LinkError> {
+        use backend::Message as M;
+        let mut scram: Option<ScramSha256> = None;
+        let mut proven = false;
+        loop {
+            let mut out = BytesMut::new();
+            match self.next_parsed(limits_of_start_up).await? {
+                M::AuthenticationSasl(body) if scram.is_none() => {
+                    if !body
+                        .mechanisms()
+                        .any(|m| Ok(m == SCRAM_SHA_256))
+                        .map_err(WireError::Io)?
+                    {
+                        return Err(LinkError::Authentication("an unknown SASL mechanism"));
+                    }
+                    let password = password.ok_or(LinkError::PasswordNeeded)?;
+                    let exchange =
+                        ScramSha256::new(password.reveal().as_bytes(), ChannelBinding::unsupported());
+                    frontend::sasl_initial_response(SCRAM_SHA_256, exchange.message(), &mut out)
+                        .map_err(WireError::Io)?;
+                    self.writer.write(&out).await?;
+                    scram = Some(exchange);
+                }
+                M::AuthenticationSaslContinue(body) => {
+                    let exchange = scram
+                        .as_mut()
+                        .ok_or_else(|| LinkError::Unexpected("a SASL step".into()))?;
+                    exchange
+                        .update(body.data())
+                        .map_err(|e| LinkError::Unexpected(e.to_string()))?;
+                    frontend::sasl_response(exchange.message(), &mut out).map_err(WireError::Io)?;
+                    self.writer.write(&out).await?;
+                }
+                M::AuthenticationSaslFinal(body) => {
+                    let exchange = scram
+                        .as_mut()
+                        .ok_or_else(|| LinkError::Unexpected("a SASL step".into()))?;
+                    exchange.finish(body.data()).map_err(|_| LinkError::NotGenuine)?;
+                    proven = true;
+                }
+                // A server that skips the proof after it asked for one is not the one that knows the password.
+                M::AuthenticationOk if scram.is_some() && !proven => return Err(LinkError::NotGenuine),
+                M::AuthenticationOk | M::BackendKeyData(_) | M::NoticeResponse(_) => {}
+                M::ParameterStatus(body) => self.remember(&body)?,
+                M::ReadyForQuery(_) => return Ok(()),
+                M::ErrorResponse(body) => return Err(refused(&body)),
+                M::AuthenticationMd5Password(_) => return Err(LinkError::Authentication("an MD5 password")),
+                M::AuthenticationCleartextPassword => {
+                    return Err(LinkError::Authentication("a clear-text password"));
+                }
+                M::AuthenticationGss | M::AuthenticationSspi | M::AuthenticationKerberosV5 => {
+                    return Err(LinkError::Authentication("GSSAPI"));
+                }
+                _ => return Err(LinkError::Unexpected("an unexpected message".into())),
+            }
+        }
+    }
+
+    /// Sends `command` as a simple query and reads up to the next ready, or up to copy-both.
+    pub async fn command(&mut self, command: &str) -> Result<Answer, LinkError> {
+        let mut out = BytesMut::new();
+        frontend::query(command, &mut out).map_err(WireError::Io)?;
+        self.writer.write(&out).await?;
+        self.answer().await
+    }
+
+    /// Reads the rest of an answer.
+    pub async fn answer(&mut self) -> Result<Answer, LinkError> {
+        use backend::Message as M;
+        let mut rows = Rows::default();
+        let mut size = 0;
+        let mut error = None;
+        loop {
+            let message = self.next(limits_of_answers).await?;
+            if message.tag == b'W' {
+                return Ok(Answer::CopyBoth);
+            }
+            match message.parse()? {
+                M::RowDescription(body) => {
+                    let names = body.fields().map(|field| Ok(field.name().to_owned()));
+                    rows = Rows {
+                        columns: names.collect().map_err(WireError::Io)?,
+                        rows: Vec::new(),
+                    };
+                }
+                M::DataRow(body) => {
+                    size += body.buffer().len();
+                    if size > MAX_ROWS {
+                        return Err(LinkError::Unexpected(format!(
+                            "more than {MAX_ROWS} bytes of rows"
+                        )));
+                    }
+                    rows.rows.push(read_row(&body)?);
+                }
+                M::ErrorResponse(body) => error = Some(refused(&body)),
+                M::ParameterStatus(body) => self.remember(&body)?,
+                M::ReadyForQuery(_) => return error.map_or(Ok(Answer::Rows(rows)), Err),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the next message, which must come.
+    pub async fn next(&mut self, limits: crate::wire::Limits) -> Result<Message, LinkError> {
+        self.reader.next(limits).await?.ok_or(LinkError::Closed)
+    }
+
+    async fn next_parsed(&mut self, limits: crate::wire::Limits) -> Result<backend::Message, LinkError> {
+        let message = self.next(limits).await?;
+        if message.tag == b'v' {
+            return Err(LinkError::Unexpected(
+                "a demand for another protocol version".into(),
+            ));
+        }
+        Ok(message.parse()?)
+    }
+
+    fn remember(&mut self, body: &backend::ParameterStatusBody) -> Result<(), LinkError> {
+        let (name, value) = (
+            body.name().map_err(WireError::Io)?,
+            body.value().map_err(WireError::Io)?,
+        );
+        if self.parameters.len() < 100 {
+            self.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Reads an error response.
+pub(crate) fn refused(body: &backend::ErrorResponseBody) -> LinkError {
+    match Refusal::decode(body.fields()) {
+        Ok((refusal, ours)) => LinkError::Refused { refusal, ours },
+        Err(_) => LinkError::Wire(WireError::Malformed("error response")),
+    }
+}
+
+fn read_row(body: &backend::DataRowBody) -> Result<Vec<Option<String>>, LinkError> {
+    let bad = || LinkError::Wire(WireError::Malformed("row"));
+    let mut values = Vec::new();
+    let mut ranges = body.ranges();
+    while let Some(range) = ranges.next().map_err(|_| bad())? {
+        values.push(match range {
+            None => None,
+            Some(range) => {
+                let bytes = body.buffer().get(range).ok_or_else(bad)?;
+                Some(String::from_utf8(bytes.to_vec()).map_err(|_| bad())?)
+            }
+        });
+    }
+    Ok(values)
+}

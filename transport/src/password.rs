@@ -1,0 +1,91 @@
+//! Where a password comes from, and that it is never printed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::passfile::{self, PassfileError};
+
+/// A password. `Debug` hides it; there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Returns the password `text`.
+    pub fn new(text: impl Into<String>) -> Password {
+        Password(text.into())
+    }
+
+    /// Returns the text itself, for what must be handed to somebody.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+/// Which place a password was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordOrigin {
+    /// The URI.
+    Uri,
+    /// The environment variable `PGPASSWORD`.
+    Environment,
+    /// The password file.
+    Passfile(PathBuf),
+}
+
+impl fmt::Display for PasswordOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PasswordOrigin::Uri => f.write_str("the URI"),
+            PasswordOrigin::Environment => f.write_str("PGPASSWORD"),
+            PasswordOrigin::Passfile(path) => f.write_str(&path.display().to_string()),
+        }
+    }
+}
+
+/// The places outside the URI where a password is looked for, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct PasswordSources {
+    /// The value of `PGPASSWORD`.
+    pub environment: Option<Password>,
+    /// The password file.
+    pub passfile: Option<PathBuf>,
+}
+
+impl PasswordSources {
+    /// Returns the places that libpq uses: `PGPASSWORD`, then the file `PGPASSFILE` or `~/.pgpass`.
+    pub fn from_environment() -> PasswordSources {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        PasswordSources {
+            environment: set("PGPASSWORD")
+                .and_then(|value| value.into_string().ok())
+                .map(Password::new),
+            passfile: set("PGPASSFILE")
+                .map(PathBuf::from)
+                .or_else(|| set("HOME").map(|home| Path::new(&home).join(".pgpass"))),
+        }
+    }
+
+    /// Looks the password up. `Err` carries a sentence about a password file that had to be ignored.
+    pub(crate) fn find(
+        &self,
+        host: &str,
+        port: u16,
+        database: &str,
+        user: &str,
+    ) -> Result<Option<(Password, PasswordOrigin)>, PassfileError> {
+        if let Some(password) = &self.environment {
+            return Ok(Some((password.clone(), PasswordOrigin::Environment)));
+        }
+        let Some(path) = &self.passfile else {
+            return Ok(None);
+        };
+        let found = passfile::find(path, &[host, &port.to_string(), database, user])?;
+        Ok(found.map(|password| (password, PasswordOrigin::Passfile(path.clone()))))
+    }
+}

@@ -1,0 +1,215 @@
+//! What a server keeps of a password.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// Iterations that Postgres uses, and we.
+pub const DEFAULT_ITERATIONS: u32 = 4096;
+/// More than this is refused: clients would not do it either (the limit of postgres-protocol and of pgjdbc).
+pub const MAX_ITERATIONS: u32 = 100_000;
+/// Bytes of a salt that we make.
+pub const SALT_SIZE: usize = 16;
+/// Longest salt that is read, bytes.
+const MAX_SALT: usize = 256;
+
+const PREFIX: &str = "SCRAM-SHA-256$";
+
+/// A verifier could not be made or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifierError {
+    /// No password.
+    #[error("the password is empty")]
+    EmptyPassword,
+    /// Nothing that libpq could send.
+    #[error("the password holds a NUL character")]
+    Nul,
+    /// No salt, or too much of it.
+    #[error("the salt must have 1 to 256 bytes, not {0}")]
+    Salt(usize),
+    /// Too few or too many iterations.
+    #[error("the number of iterations must be from 1 to 100000, not {0}")]
+    Iterations(u32),
+    /// Not of the form `SCRAM-SHA-256$4096:salt$StoredKey:ServerKey`.
+    #[error("not a SCRAM-SHA-256 verifier")]
+    Form,
+    /// The operating system gives no randomness.
+    #[error("no random bytes: {0}")]
+    Random(String),
+}
+
+/// Returns the verifier of `password`. Use [`random_salt`] and [`DEFAULT_ITERATIONS`] unless a test needs to know better.
+pub fn make_verifier(password: &str, salt: &[u8], iterations: u32) -> Result<String, VerifierError> {
+    if password.is_empty() {
+        return Err(VerifierError::EmptyPassword);
+    }
+    if password.contains('\0') {
+        return Err(VerifierError::Nul);
+    }
+    if !(1..=MAX_SALT).contains(&salt.len()) {
+        return Err(VerifierError::Salt(salt.len()));
+    }
+    if !(1..=MAX_ITERATIONS).contains(&iterations) {
+        return Err(VerifierError::Iterations(iterations));
+    }
+    // As Postgres: a text that SASLprep forbids is used as it is.
+    let prepared = stringprep::saslprep(password).unwrap_or(password.into());
+    let salted = salted_password(prepared.as_bytes(), salt, iterations);
+    let client_key = hmac(&salted, &[b"Client Key"]);
+    let verifier = Verifier {
+        iterations,
+        salt: salt.to_vec(),
+        stored_key: Sha256::digest(client_key).into(),
+        server_key: hmac(&salted, &[b"Server Key"]),
+    };
+    Ok(verifier.to_string())
+}
+
+/// Returns a new salt from the operating system's randomness.
+pub fn random_salt() -> Result<[u8; SALT_SIZE], VerifierError> {
+    random()
+}
+
+/// Returns true for a text that [`crate::server::Users`] may return.
+pub fn is_verifier(text: &str) -> bool {
+    Verifier::parse(text).is_ok()
+}
+
+/// The parts of a verifier.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Verifier {
+    pub iterations: u32,
+    pub salt: Vec<u8>,
+    pub stored_key: [u8; 32],
+    pub server_key: [u8; 32],
+}
+
+impl Verifier {
+    pub fn parse(text: &str) -> Result<Verifier, VerifierError> {
+        let bytes = |text: &str| STANDARD.decode(text).map_err(|_| VerifierError::Form);
+        let key = |text: &str| bytes(text)?.try_into().map_err(|_| VerifierError::Form);
+        let rest = text
+            .strip_prefix(PREFIX)
+            .filter(|rest| rest.len() <= 1024)
+            .ok_or(VerifierError::Form)?;
+        let (left, right) = rest.split_once('$').ok_or(VerifierError::Form)?;
+        let (iterations, salt) = left.split_once(':').ok_or(VerifierError::Form)?;
+        let (stored, server) = right.split_once(':').ok_or(VerifierError::Form)?;
+        let iterations = iterations.parse().map_err(|_| VerifierError::Form)?;
+        let salt = bytes(salt)?;
+        if !(1..=MAX_ITERATIONS).contains(&iterations) {
+            return Err(VerifierError::Iterations(iterations));
+        }
+        if !(1..=MAX_SALT).contains(&salt.len()) {
+            return Err(VerifierError::Salt(salt.len()));
+        }
+        Ok(Verifier {
+            iterations,
+            salt,
+            stored_key: key(stored)?,
+            server_key: key(server)?,
+        })
+    }
+
+    /// Returns a verifier that no password has, always the same for one user, so that asking twice tells nothing.
+    pub fn fake(user: &str, secret: &[u8; 32]) -> Verifier {
+        let salt = hmac(secret, &[b"salt ", user.as_bytes()]);
+        Verifier {
+            iterations: DEFAULT_ITERATIONS,
+            salt: salt.iter().take(SALT_SIZE).copied().collect(),
+            stored_key: hmac(secret, &[b"stored ", user.as_bytes()]),
+            server_key: hmac(secret, &[b"server ", user.as_bytes()]),
+        }
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{PREFIX}{}:{}${}:{}",
+            self.iterations,
+            STANDARD.encode(&self.salt),
+            STANDARD.encode(self.stored_key),
+            STANDARD.encode(self.server_key)
+        )
+    }
+}
+
+/// HMAC-SHA-256 of the pieces, one after the other.
+pub(crate) fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    for piece in pieces {
+        mac.update(piece);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// `Hi()` of RFC 5802: PBKDF2 with one block.
+fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+    let mut previous = hmac(password, &[salt, &[0, 0, 0, 1]]);
+    let mut result = previous;
+    for _ in 1..iterations {
+        previous = hmac(password, &[&previous]);
+        for (sum, byte) in result.iter_mut().zip(previous) {
+            *sum ^= byte;
+        }
+    }
+    result
+}
+
+/// Random bytes of the operating system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], VerifierError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| VerifierError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_verifier_is_written_as_postgres_writes_it() {
+        // The vector of postgres-protocol's own test.
+        let salt: Vec<u8> = (1..=16).collect();
+        let verifier = make_verifier("secret", &salt, 4096).unwrap();
+        assert_eq!(
+            verifier,
+            "SCRAM-SHA-256$4096:AQIDBAUGBwgJCgsMDQ4PEA==$8rrDg00OqaiWXJ7p+sCgHEIaBSHY89ZJl3mfIsf32oY=:\
+             05L1f+yZbiN8O0AnO40Og85NNRhvzTS57naKRWCcsIA="
+        );
+        assert_eq!(Verifier::parse(&verifier).unwrap().to_string(), verifier);
+    }
+
+    #[test]
+    fn bad_input_is_refused() {
+        assert_eq!(make_verifier("", b"salt", 1), Err(VerifierError::EmptyPassword));
+        assert_eq!(make_verifier("a\0b", b"salt", 1), Err(VerifierError::Nul));
+        assert_eq!(make_verifier("a", b"", 1), Err(VerifierError::Salt(0)));
+        assert_eq!(make_verifier("a", b"salt", 0), Err(VerifierError::Iterations(0)));
+        assert!(!is_verifier("md5e3c9c1d1c0bfa2d4b0f7"));
+        assert!(!is_verifier("SCRAM-SHA-256$4096:AQID$AAAA:AAAA"));
+    }
+
+    #[test]
+    fn a_fake_is_stable_and_differs_by_user() {
+        let secret = [7; 32];
+        assert!(Verifier::fake("a", &secret) == Verifier::fake("a", &secret));
+        assert!(Verifier::fake("a", &secret).salt != Verifier::fake("b", &secret).salt);
+        assert_eq!(Verifier::fake("a", &secret).salt.len(), SALT_SIZE);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(text in "(SCRAM-SHA-256\\$)?[0-9a-zA-Z:$=+/]{0,120}") {
+            let _ = Verifier::parse(&text);
+        }
+    }
+}
