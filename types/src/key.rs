@@ -162,6 +162,8 @@ pub enum Key {
     },
     /// Size of a relation fork, and what floors its blocks.
     RelSize(RelTag),
+    /// The first record of a relation fork since it was created that redo does not know, so that its pages cannot be rebuilt.
+    Unreadable(RelTag),
     /// One block of a relation fork.
     Block(RelTag, u32),
 }
@@ -173,11 +175,11 @@ pub const PACKED_KEY_SIZE: usize = 18;
 ///
 /// ```text
 /// byte 0    kind: 1 checkpoint, 2 boundaries, 3 file, 4 tablespace, 5 database, 6 relation map, 7 two-phase,
-///                 8 replication origin, 9 SLRU segments, 10 SLRU page, 11 relation size, 16 block
+///                 8 replication origin, 9 SLRU segments, 10 SLRU page, 11 relation size, 12 unreadable relation, 16 block
 /// 1..18     fields, big-endian, zero-padded:
 ///           boundaries, file, two-phase: u64 | tablespace: spc u32 | database, relation map: spc u32, db u32
 ///           origin: id u16 | SLRU segments: kind u8 | SLRU page: kind u8, page u64
-///           relation size: spc u32, db u32, rel u32, fork u8 | block: the same and block u32
+///           relation size, unreadable: spc u32, db u32, rel u32, fork u8 | block: the same and block u32
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackedKey(pub [u8; PACKED_KEY_SIZE]);
@@ -229,6 +231,7 @@ const REPLICATION_ORIGIN: u8 = 8;
 const SLRU_SEGMENTS: u8 = 9;
 const SLRU_PAGE: u8 = 10;
 const REL_SIZE: u8 = 11;
+const UNREADABLE: u8 = 12;
 const BLOCK: u8 = 16;
 
 /// Writes big-endian fields behind the kind byte.
@@ -297,6 +300,7 @@ impl Key {
             Key::SlruSegments(kind) => Fields::new(SLRU_SEGMENTS).u8(kind as u8),
             Key::SlruPage { kind, page } => Fields::new(SLRU_PAGE).u8(kind as u8).u64(page),
             Key::RelSize(rel) => Fields::new(REL_SIZE).rel(rel),
+            Key::Unreadable(rel) => Fields::new(UNREADABLE).rel(rel),
             Key::Block(rel, block) => Fields::new(BLOCK).rel(rel).u32(block),
         }
         .done()
@@ -349,6 +353,7 @@ impl Key {
                 page: field(2, 8)?,
             },
             REL_SIZE => Key::RelSize(rel()?),
+            UNREADABLE => Key::Unreadable(rel()?),
             BLOCK => Key::Block(rel()?, u32_at(14)?),
             _ => return Err(bad()),
         };
@@ -398,6 +403,7 @@ mod tests {
             },
             Key::RelSize(rel(Fork::Main)),
             Key::RelSize(rel(Fork::Init)),
+            Key::Unreadable(rel(Fork::Main)),
             Key::Block(rel(Fork::Main), 0),
             Key::Block(rel(Fork::Main), u32::MAX),
             Key::Block(rel(Fork::VisibilityMap), 1),
