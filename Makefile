@@ -1,0 +1,35 @@
+# make test        everything that must hold, on a bare Debian/Ubuntu machine with Rust (installs what is missing)
+# make quickstart  the main job, shown: init, start, branch, push, clone, query
+# make oracle      redo against the whole regression run of Postgres 17 (long; docs/redo-coverage.md)
+# make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
+# make fuzz        every decoder of bytes from disk or network (long)
+
+.PHONY: build test check fmt quickstart oracle bench man setup
+
+build:
+	cargo build --release
+
+setup:
+	scripts/setup
+
+fmt:
+	cargo fmt --all
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: setup
+	scripts/test
+
+quickstart:
+	scripts/quickstart
+
+oracle:
+	scripts/oracle
+
+bench:
+	scripts/bench
+
+man:
+	cargo run -q -- man man
