@@ -2,6 +2,8 @@
 
 use std::io;
 
+use neon_types::Lsn;
+
 use crate::{AddressError, PasswordOrigin, Refusal, wire::WireError};
 
 /// Why a connection could not be made, or did not last. No text of it ever holds a password.
@@ -75,6 +77,45 @@ pub enum TransportError {
         /// The limit, bytes.
         limit: usize,
     },
+    /// The Postgres server starts up, shuts down or recovers: try again.
+    #[error("the server does not take connections now: {0}")]
+    NotReady(Refusal),
+    /// The server wants another kind of password, or none of ours.
+    #[error("{address} asks for {what}; only SCRAM-SHA-256 and trust are supported")]
+    Authentication {
+        /// Where the server is.
+        address: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// A replication slot of that name exists already.
+    #[error("replication slot '{slot}' exists already")]
+    SlotExists {
+        /// Its name.
+        slot: String,
+    },
+    /// There is no replication slot of that name.
+    #[error("replication slot '{slot}' does not exist")]
+    SlotMissing {
+        /// Its name.
+        slot: String,
+    },
+    /// Somebody else streams from that slot.
+    #[error("replication slot '{slot}' is in use ({detail})")]
+    SlotInUse {
+        /// Its name.
+        slot: String,
+        /// What the server says.
+        detail: String,
+    },
+    /// The server does not have that WAL any more.
+    #[error("the server has no WAL at {start} any more ({detail})")]
+    WalRemoved {
+        /// What was asked for.
+        start: Lsn,
+        /// What the server says.
+        detail: String,
+    },
     /// Something was to be sent after the end.
     #[error("the sending side of the connection is finished")]
     Finished,
@@ -98,11 +139,16 @@ impl TransportError {
                 "the password came from {origin}; `neon user list` on the server shows who may connect"
             )),
             TransportError::NotANeonServer { .. } => Some("check host and port of the URI".into()),
-            TransportError::Refused(refusal) => refusal.hint.clone(),
+            TransportError::Refused(refusal) | TransportError::NotReady(refusal) => refusal.hint.clone(),
             TransportError::Cut { .. } => Some("try again: what was transferred and verified is kept".into()),
             TransportError::Address(_)
             | TransportError::Protocol { .. }
             | TransportError::FrameTooLarge { .. }
+            | TransportError::Authentication { .. }
+            | TransportError::SlotExists { .. }
+            | TransportError::SlotMissing { .. }
+            | TransportError::SlotInUse { .. }
+            | TransportError::WalRemoved { .. }
             | TransportError::Finished => None,
         }
     }

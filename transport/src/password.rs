@@ -36,12 +36,15 @@ pub enum PasswordOrigin {
     Environment,
     /// The password file.
     Passfile(PathBuf),
+    /// The program itself.
+    Given,
 }
 
 impl fmt::Display for PasswordOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PasswordOrigin::Uri => f.write_str("the URI"),
+            PasswordOrigin::Given => f.write_str("the configuration"),
             PasswordOrigin::Environment => f.write_str("PGPASSWORD"),
             PasswordOrigin::Passfile(path) => f.write_str(&path.display().to_string()),
         }

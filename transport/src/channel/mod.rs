@@ -69,9 +69,9 @@ impl Channel {
 
     /// Returns two channels in memory that are each other's peer. The same framing and the same limits as on a network.
     pub fn pair() -> (Channel, Channel) {
-        let (left, right) = tokio::io::duplex(PAIR_BUFFER);
-        let (left_reader, left_writer) = tokio::io::split(left);
-        let (right_reader, right_writer) = tokio::io::split(right);
+        // Two streams, so that dropping one half is seen by its counterpart as it is on a socket.
+        let (left_reader, right_writer) = tokio::io::duplex(PAIR_BUFFER);
+        let (right_reader, left_writer) = tokio::io::duplex(PAIR_BUFFER);
         (
             Channel::over(left_reader, left_writer),
             Channel::over(right_reader, right_writer),

@@ -13,7 +13,7 @@ mod writer;
 
 pub(crate) use backend::*;
 pub(crate) use frontend::*;
-pub(crate) use reader::{Limits, Message, MessageReader, decode};
+pub(crate) use reader::{Limits, Message, MessageReader};
 pub(crate) use writer::{MessageWriter, bare};
 
 use std::io;

@@ -1,0 +1,7 @@
+//! The crate against real programs: psql and Postgres on the other side, and TCP in between.
+
+mod postgres;
+mod replication;
+mod server;
+mod stock_server;
+mod world;
