@@ -3,6 +3,7 @@
 use neon_transport::TransportError;
 use neon_types::{CommitId, ObjectId, Position};
 
+use crate::wire::DecodeError;
 use crate::{Part, Refusal};
 
 /// What a [`crate::Source`] or [`crate::Sink`] answers when it cannot.
@@ -41,6 +42,9 @@ pub enum LocalError {
     /// Something that was asked for is not here.
     #[error("{0} is not here")]
     Missing(String),
+    /// Another transfer receives the same object at this moment.
+    #[error("object {0} is being received by another transfer")]
+    Busy(ObjectId),
     /// Anything else: disk full, broken store...
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -66,21 +70,25 @@ pub enum RemoteError {
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// Our own repository failed.
-    #[error("{0}")]
-    Local(#[source] LocalError),
+    #[error(transparent)]
+    Local(LocalError),
     /// The other repository failed, in its words.
     #[error("the other side failed: {message}")]
     Peer {
+        /// Index of the offered part that arrived damaged there, if that is what failed.
+        part: Option<u32>,
         /// What it said.
         message: String,
         /// What it advises.
         hint: String,
     },
     /// A part arrived with other bytes than its name says; it was thrown away, everything before it is kept.
-    #[error("{part} arrived damaged: {reason}")]
+    #[error("{} arrived damaged (object {}): {reason}", part.kind, part.id)]
     Damaged {
         /// Which part, with its full id.
         part: Box<Part>,
+        /// Its index in the offer.
+        index: u32,
         /// What was found.
         reason: String,
     },
@@ -99,8 +107,8 @@ pub enum RemoteError {
         seconds: u64,
     },
     /// The connection could not be made or broke.
-    #[error("{0}")]
-    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Transport(TransportError),
     /// The other side does not keep to the protocol.
     #[error("the other side broke the protocol: {0}")]
     Protocol(String),
@@ -135,10 +143,10 @@ impl RemoteError {
                 let older = if min > ours { "this program" } else { "the other side" };
                 format!("upgrade {older}")
             }
-            RemoteError::Local(_)
-            | RemoteError::Transport(_)
-            | RemoteError::Protocol(_)
-            | RemoteError::Command(_) => String::new(),
+            RemoteError::Transport(error) => error.hint().unwrap_or_default(),
+            RemoteError::Local(LocalError::Busy(_)) => "try again when the other transfer is done".to_owned(),
+            RemoteError::Local(LocalError::Damaged { .. }) => "run 'neon fsck'".to_owned(),
+            RemoteError::Local(_) | RemoteError::Protocol(_) | RemoteError::Command(_) => String::new(),
         }
     }
 }
@@ -159,5 +167,11 @@ impl From<LocalError> for RemoteError {
 impl From<Refusal> for RemoteError {
     fn from(refusal: Refusal) -> RemoteError {
         RemoteError::Refused(Box::new(refusal))
+    }
+}
+
+impl From<DecodeError> for RemoteError {
+    fn from(error: DecodeError) -> RemoteError {
+        RemoteError::Protocol(error.to_string())
     }
 }

@@ -31,7 +31,7 @@ pub fn stretches(path: &[Step], end: Lsn) -> Vec<(Step, Lsn)> {
 /// The parts of a transfer, in the order in which they are sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Timelines that parts belong to or that the path crosses, root first.
+    /// Every timeline of the path, root first.
     pub timelines: Vec<TimelineFacts>,
     /// Layers and WAL; commits are added by the protocol. A base before what lies above it.
     pub parts: Vec<PlannedPart>,
@@ -76,7 +76,7 @@ pub struct Acceptance {
     pub position: Position,
     /// Its path, root first.
     pub path: Vec<Step>,
-    /// Timelines that may have to be made, root first.
+    /// Every timeline of the path, root first; some may have to be made.
     pub timelines: Vec<TimelineFacts>,
     /// Every offered part, staged and verified, in the sender's order; commits among them.
     pub parts: Vec<crate::Part>,

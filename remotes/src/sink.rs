@@ -24,11 +24,12 @@ pub trait Sink: Catalog {
     fn possession(&self, path: &[Step], end: Lsn) -> Result<Possession, LocalError>;
 
     /// Returns how many bytes of `part` are here: `part.len` when it is whole and verified (staged earlier, or an object of
-    /// this repository), less when an earlier transfer was cut, 0 when nothing is.
+    /// this repository), less when an earlier transfer was cut, 0 when nothing is. A part whose bytes are all staged but not
+    /// verified counts as one byte less: the last byte is sent again, and [`PartWriter::finish`] decides.
     fn staged(&self, part: &Part) -> Result<u64, LocalError>;
 
     /// Opens a part for appending at the end of what is staged. Called only when [`Sink::staged`] is less than `part.len`.
-    fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter>, LocalError>;
+    fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter + '_>, LocalError>;
 
     /// Takes verified parts in: makes missing timelines, hangs layers, appends and indexes WAL, keeps commits, then swaps map
     /// pointers. Nothing that is held already is replaced (law 6). Called once per transfer, also when no part was missing.
@@ -43,7 +44,7 @@ pub trait Sink: Catalog {
 }
 
 /// A part that is arriving, under a temporary name.
-pub trait PartWriter: Send {
+pub trait PartWriter {
     /// Returns how many bytes are staged.
     fn len(&self) -> u64;
 

@@ -62,6 +62,7 @@ pub trait Catalog: Send + Sync {
 pub trait Source: Catalog {
     /// Returns the parts that bring a peer who holds `request.have` to `request.target`: raw WAL where it is still here and
     /// smaller, else layers, sliced at both ends so that nothing outside the path leaves. Reads no more than maps.
+    /// The plan names every timeline of the path, root first.
     ///
     /// Errors: [`LocalError::NotReadable`] when the target cannot be read here.
     fn plan(&self, request: &PlanRequest) -> Result<Plan, LocalError>;
@@ -70,7 +71,7 @@ pub trait Source: Catalog {
     /// object gives the same id.
     fn prepare(&self, part: &PlannedPart) -> Result<Part, LocalError>;
 
-    /// Opens the bytes of a part that this source prepared (or of a commit), from `offset` on. The reader must give
+    /// Opens the bytes of a part that this source prepared, from `offset` on; never asked for a commit. The reader must give
     /// `part.len - offset` bytes.
     fn open_part(&self, part: &Part, offset: u64) -> Result<Box<dyn Read + Send>, LocalError>;
 }

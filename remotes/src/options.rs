@@ -1,0 +1,68 @@
+//! What a caller says about how a conversation is led: how patient, how much, who is told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::wire::Phase;
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What goes on.
+    pub phase: Phase,
+    /// Bytes of parts that are there, those of earlier attempts included; while accepting, whatever the sink counts.
+    pub bytes_done: u64,
+    /// Bytes of all parts.
+    pub bytes_total: u64,
+    /// Parts that are whole.
+    pub objects_done: u64,
+    /// All parts.
+    pub objects_total: u64,
+}
+
+/// Is told how far a transfer is; called often, from any thread, and must return at once.
+pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a conversation is led.
+#[derive(Clone)]
+pub struct Options {
+    /// How long the other side may be silent, or not read, before we give up.
+    pub idle: Duration,
+    /// How often we say that we are still working; well below the other side's `idle`.
+    pub beat: Duration,
+    /// Most bytes of parts that are accepted in one transfer.
+    pub max_bytes: u64,
+    /// Who is told about progress.
+    pub progress: Option<ProgressFn>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            idle: Duration::from_secs(60),
+            beat: Duration::from_secs(5),
+            max_bytes: u64::MAX,
+            progress: None,
+        }
+    }
+}
+
+impl Options {
+    /// Tells the listener, if there is one.
+    pub fn report(&self, progress: Progress) {
+        if let Some(listener) = &self.progress {
+            listener(progress);
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("idle", &self.idle)
+            .field("beat", &self.beat)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}

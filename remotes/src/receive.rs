@@ -1,0 +1,223 @@
+//! The receiver of parts: checks the offer, stages, verifies, takes in. The same in a push and in a pull.
+//!
+//! Disk work runs on one blocking thread, a few frames behind the network. Dropping the future ends it at the next frame; what
+//! was staged stays staged.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use neon_types::ObjectId;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::count::Count;
+use crate::offer::{self, Target};
+use crate::talk::Talk;
+use crate::wire::{Beat, CHUNK, Chunk, ChunkBytes, Message, Offer, Phase};
+use crate::{LocalError, Part, PartWriter, RemoteError, Sink, Volume, ladder};
+
+/// Frames between the network and the disk.
+const QUEUE: usize = 4;
+
+/// Hears an offer and takes in what it promises. Returns what was offered and what arrived, nothing of the latter in a dry run.
+pub(crate) async fn receive(
+    talk: &mut Talk,
+    sink: &Arc<dyn Sink>,
+    target: &Target,
+    dry_run: bool,
+) -> Result<(Volume, Volume), RemoteError> {
+    talk.enter(Phase::Planning);
+    let offer = match talk.expect().await? {
+        Message::Offer(offer) => *offer,
+        other => return Err(talk.unexpected(&other)),
+    };
+    offer::check(&offer, target, &talk.options)?;
+    if offer.flags.dry_run != dry_run {
+        return Err(RemoteError::Protocol("an offer of another kind than was asked for".to_owned()));
+    }
+    compare_ladders(talk, sink, target, &offer).await?;
+    let offered = offer.volume;
+    if dry_run {
+        return Ok((offered, Volume::default()));
+    }
+    let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
+    let staged = {
+        let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
+        talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
+    };
+    if !offer.flags.extra {
+        talk.say(&Message::Have(staged.clone())).await?;
+    }
+    let arrived = receive_parts(talk, Arc::clone(sink), parts, staged).await?;
+    talk.enter(Phase::Accepting);
+    let (sink, target) = (Arc::clone(sink), target.clone());
+    talk.work(move |meter| offer::accept(sink.as_ref(), &target, offer, meter)).await?;
+    Ok((offered, arrived))
+}
+
+/// Refuses a history whose WAL differs from ours where both have some, and says exactly where.
+async fn compare_ladders(
+    talk: &mut Talk,
+    sink: &Arc<dyn Sink>,
+    target: &Target,
+    offer: &Offer,
+) -> Result<(), RemoteError> {
+    if offer.ladders.is_empty() {
+        return Ok(());
+    }
+    let ours = {
+        let (sink, target) = (Arc::clone(sink), target.clone());
+        talk.ask(move || sink.ladders(&target.commit.path, target.commit.position.lsn)).await?
+    };
+    let Err(roughly) = ladder::compare(&ours, &offer.ladders) else {
+        return Ok(());
+    };
+    talk.say(&Message::WantLadders).await?;
+    loop {
+        match talk.expect().await? {
+            // An eager sender has not stopped yet.
+            Message::Chunk(_) | Message::Done => {}
+            Message::Ladders(all) => {
+                ladder::compare(&ours, &all)?;
+                // The samples differed and the whole does not: somebody contradicts himself.
+                return Err(roughly.into());
+            }
+            other => return Err(talk.unexpected(&other)),
+        }
+    }
+}
+
+/// Stages everything that comes until the sender is done, and verifies it. Returns what arrived.
+async fn receive_parts(
+    talk: &mut Talk,
+    sink: Arc<dyn Sink>,
+    parts: Arc<[Part]>,
+    staged: Vec<u64>,
+) -> Result<Volume, RemoteError> {
+    talk.enter(Phase::Transferring);
+    let (chunks, queue) = mpsc::channel(QUEUE);
+    let count = Count::new(&talk.options, &parts, &staged);
+    let mut writer = spawn_blocking(move || write_parts(sink.as_ref(), &parts, &staged, queue, count));
+    loop {
+        match talk.expect().await? {
+            Message::Chunk(chunk) => {
+                if chunks.send(chunk).await.is_err() {
+                    // The thread ended early, so it has an error to tell.
+                    break;
+                }
+            }
+            Message::Done => break,
+            other => return Err(talk.unexpected(&other)),
+        }
+    }
+    drop(chunks);
+    // The last fsync can take longer than the sender is patient.
+    loop {
+        match timeout(talk.options.beat, &mut writer).await {
+            Ok(result) => return result.map_err(LocalError::other)?,
+            Err(_) => {
+                let beat = Beat { phase: Phase::Transferring, done: 0, total: 0 };
+                talk.say(&Message::Beat(beat)).await?;
+            }
+        }
+    }
+}
+
+/// The receiver's disk thread.
+fn write_parts(
+    sink: &dyn Sink,
+    parts: &[Part],
+    staged: &[u64],
+    mut queue: mpsc::Receiver<Chunk>,
+    count: Count,
+) -> Result<Volume, RemoteError> {
+    let whole = parts.iter().zip(staged).filter(|(part, staged)| part.len == **staged).map(|(part, _)| part.id).collect();
+    let mut receiver = Receiver {
+        sink,
+        parts,
+        whole,
+        open: None,
+        next: 0,
+        arrived: Volume::default(),
+        count,
+    };
+    while let Some(chunk) = queue.blocking_recv() {
+        receiver.take(chunk)?;
+    }
+    match parts.iter().find(|part| !receiver.whole.contains(&part.id)) {
+        None => Ok(receiver.arrived),
+        Some(part) => Err(RemoteError::Protocol(format!("{part} was offered and did not arrive"))),
+    }
+}
+
+struct Receiver<'a> {
+    sink: &'a dyn Sink,
+    parts: &'a [Part],
+    /// Objects that are here completely.
+    whole: HashSet<ObjectId>,
+    open: Option<(u32, Box<dyn PartWriter + 'a>)>,
+    /// Lowest index that may still come.
+    next: u32,
+    arrived: Volume,
+    count: Count,
+}
+
+impl Receiver<'_> {
+    fn take(&mut self, chunk: Chunk) -> Result<(), RemoteError> {
+        let index = chunk.part;
+        let part = usize::try_from(index).ok().and_then(|index| self.parts.get(index)).copied();
+        let Some(part) = part else {
+            return Err(RemoteError::Protocol(format!("bytes of part {index}, which was not offered")));
+        };
+        if index < self.next {
+            return Err(RemoteError::Protocol(format!("part {index} came after part {}", self.next)));
+        }
+        self.next = index;
+        if self.whole.contains(&part.id) {
+            // An eager sender does not know what we have.
+            return Ok(());
+        }
+        let mut writer = match self.open.take() {
+            Some((open, writer)) if open == index => writer,
+            Some((open, _)) => {
+                return Err(RemoteError::Protocol(format!("part {index} came before part {open} was whole")));
+            }
+            None => self.sink.stage(&part)?,
+        };
+        let bytes = match chunk.bytes {
+            ChunkBytes::Raw(bytes) => bytes,
+            ChunkBytes::Zstd(packed) => zstd::bulk::decompress(&packed, CHUNK)
+                .map_err(|error| RemoteError::Protocol(format!("a chunk of {part} does not decompress: {error}")))?,
+        };
+        let held = writer.len();
+        let end = chunk.offset.saturating_add(bytes.len() as u64);
+        if chunk.offset > held || end > part.len {
+            return Err(RemoteError::Protocol(format!(
+                "bytes {} to {end} of {part}, which has {} bytes of which {held} are here",
+                chunk.offset, part.len
+            )));
+        }
+        let overlap = usize::try_from(held - chunk.offset).unwrap_or(usize::MAX);
+        if let Some(new) = bytes.get(overlap..).filter(|new| !new.is_empty()) {
+            writer.append(new)?;
+            self.count.add(new.len() as u64, 0);
+            self.arrived.bytes += new.len() as u64;
+        }
+        if writer.len() < part.len {
+            self.open = Some((index, writer));
+            return Ok(());
+        }
+        match writer.finish() {
+            Ok(()) => {}
+            Err(LocalError::Damaged { reason, .. }) => {
+                return Err(RemoteError::Damaged { part: Box::new(part), index, reason });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.whole.insert(part.id);
+        self.arrived.add(&part.kind, 0);
+        self.count.add(0, 1);
+        Ok(())
+    }
+}

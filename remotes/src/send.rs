@@ -1,0 +1,198 @@
+//! The sender of parts: plans, offers, reads, compresses and sends. The same in a push and in a pull.
+//!
+//! Disk work runs on one blocking thread, a few frames ahead of the network. Dropping the future ends it at the next frame.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use neon_types::{CommitId, ObjectId};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::count::Count;
+use crate::offer::{self, Target};
+use crate::talk::Talk;
+use crate::wire::{Beat, CHUNK, Chunk, ChunkBytes, Holdings, Message, Phase};
+use crate::{LocalError, Part, PartKind, Possession, RemoteError, Source, Volume};
+
+/// Frames between the disk and the network.
+const QUEUE: usize = 4;
+/// Level for WAL and commits; layers are compressed already.
+const ZSTD_LEVEL: i32 = 3;
+
+/// What is being sent to whom.
+pub(crate) struct Sending {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) target: Target,
+    /// What the receiver holds.
+    pub(crate) possession: Possession,
+}
+
+impl Sending {
+    /// Answers a receiver that found a difference in the sampled ladders.
+    pub(crate) async fn say_ladders(&self, talk: &mut Talk) -> Result<(), RemoteError> {
+        let (source, target, possession) = (Arc::clone(&self.source), self.target.clone(), self.possession.clone());
+        let all = talk.ask(move || offer::ladders(source.as_ref(), &target, &possession)).await?;
+        talk.say(&Message::Ladders(all)).await
+    }
+
+    /// Returns the receiver's next message but for its question about ladders, which is answered.
+    pub(crate) async fn hear(&self, talk: &mut Talk) -> Result<Message, RemoteError> {
+        loop {
+            match talk.expect().await? {
+                Message::WantLadders => self.say_ladders(talk).await?,
+                other => return Ok(other),
+            }
+        }
+    }
+}
+
+/// Plans, offers and sends. Returns what was planned and what was sent.
+pub(crate) async fn send(
+    talk: &mut Talk,
+    sending: &Sending,
+    holdings: Holdings,
+    dry_run: bool,
+) -> Result<(Volume, Volume), RemoteError> {
+    talk.enter(Phase::Planning);
+    let offer = {
+        let (source, target) = (Arc::clone(&sending.source), sending.target.clone());
+        talk.work(move |meter| offer::make(source.as_ref(), &target, holdings, dry_run, meter)).await?
+    };
+    let (planned, eager) = (offer.volume, offer.flags.extra);
+    let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
+    talk.say(&Message::Offer(Box::new(offer))).await?;
+    if dry_run {
+        return Ok((planned, Volume::default()));
+    }
+    let have = if eager { vec![0; parts.len()] } else { hear_have(talk, sending, &parts).await? };
+    let sent = send_parts(talk, sending, parts, have).await?;
+    Ok((planned, sent))
+}
+
+/// Hears how much of each part is there.
+async fn hear_have(talk: &mut Talk, sending: &Sending, parts: &[Part]) -> Result<Vec<u64>, RemoteError> {
+    match sending.hear(talk).await? {
+        Message::Have(have)
+            if have.len() == parts.len() && have.iter().zip(parts).all(|(have, part)| *have <= part.len) =>
+        {
+            Ok(have)
+        }
+        Message::Have(_) => Err(RemoteError::Protocol("a have that does not fit the offer".to_owned())),
+        other => Err(talk.unexpected(&other)),
+    }
+}
+
+/// Sends what `have` leaves of each part, then says done. Returns what was sent.
+async fn send_parts(
+    talk: &mut Talk,
+    sending: &Sending,
+    parts: Arc<[Part]>,
+    have: Vec<u64>,
+) -> Result<Volume, RemoteError> {
+    talk.enter(Phase::Transferring);
+    let source = Arc::clone(&sending.source);
+    let (frames, mut queue) = mpsc::channel(QUEUE);
+    let count = Count::new(&talk.options, &parts, &have);
+    let reader = spawn_blocking(move || read_parts(source.as_ref(), &parts, &have, &frames, count));
+    let beat = talk.options.beat;
+    loop {
+        tokio::select! {
+            biased;
+            // A failure, most likely; hear_now is cancel-safe.
+            heard = talk.hear_now() => match heard? {
+                Some(Message::Beat(_)) => {}
+                Some(Message::WantLadders) => sending.say_ladders(talk).await?,
+                Some(other) => return Err(talk.unexpected(&other)),
+                None => return Err(RemoteError::Cut { phase: "transferring" }),
+            },
+            frame = queue.recv() => match frame {
+                Some(frame) => talk.say_bytes(frame).await?,
+                None => break,
+            },
+            () = sleep(beat) => {
+                talk.say(&Message::Beat(Beat { phase: Phase::Transferring, done: 0, total: 0 })).await?;
+            }
+        }
+    }
+    let sent = reader.await.map_err(LocalError::other)??;
+    talk.say(&Message::Done).await?;
+    Ok(sent)
+}
+
+/// The sender's disk thread.
+fn read_parts(
+    source: &dyn Source,
+    parts: &[Part],
+    have: &[u64],
+    frames: &mpsc::Sender<Bytes>,
+    mut count: Count,
+) -> Result<Volume, LocalError> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    let mut sent = Volume::default();
+    let mut seen: HashSet<ObjectId> = HashSet::new();
+    let mut buffer = vec![0; CHUNK];
+    for ((part, have), index) in parts.iter().zip(have).zip(0u32..) {
+        // One object can hang under two timelines; it travels once.
+        if !seen.insert(part.id) {
+            count.add(part.len - have, u64::from(*have < part.len));
+            continue;
+        }
+        if *have >= part.len {
+            continue;
+        }
+        let mut reader = open_part(source, part, *have)?;
+        let mut offset = *have;
+        while offset < part.len {
+            let len = usize::try_from(part.len - offset).map_or(CHUNK, |left| left.min(CHUNK));
+            let chunk = buffer.get_mut(..len).unwrap_or_default();
+            reader.read_exact(chunk).map_err(|error| short(error, part, offset))?;
+            let bytes = match part.kind {
+                PartKind::Layer { .. } => None,
+                PartKind::Commit | PartKind::Wal { .. } => {
+                    Some(compressor.compress(chunk)?).filter(|packed| packed.len() < len && !packed.is_empty())
+                }
+            };
+            let bytes = bytes.map_or_else(|| ChunkBytes::Raw(chunk.to_vec()), ChunkBytes::Zstd);
+            let message = Message::Chunk(Chunk {
+                part: index,
+                offset,
+                bytes,
+            });
+            if frames.blocking_send(message.encode().into()).is_err() {
+                // The conversation is over; its own error says why.
+                return Ok(sent);
+            }
+            offset += len as u64;
+            count.add(len as u64, u64::from(offset == part.len));
+        }
+        sent.add(&part.kind, part.len - have);
+    }
+    Ok(sent)
+}
+
+fn open_part<'a>(source: &'a dyn Source, part: &Part, offset: u64) -> Result<Box<dyn Read + Send + 'a>, LocalError> {
+    if part.kind != PartKind::Commit {
+        return Ok(source.open_part(part, offset)?);
+    }
+    let bytes = source
+        .commit(CommitId(part.id))?
+        .ok_or_else(|| LocalError::Missing(format!("commit {}", part.id)))?;
+    let mut bytes = std::io::Cursor::new(bytes);
+    bytes.set_position(offset);
+    Ok(Box::new(bytes))
+}
+
+fn short(error: std::io::Error, part: &Part, offset: u64) -> LocalError {
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        LocalError::Damaged {
+            id: part.id,
+            reason: format!("it ends after {offset} of {} bytes", part.len),
+        }
+    } else {
+        LocalError::other(error)
+    }
+}
