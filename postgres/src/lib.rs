@@ -5,12 +5,21 @@
 //! and AArch64 write them.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod boot;
+pub mod checkpoint;
+pub mod control;
 mod cursor;
+pub mod layout;
 pub mod page;
 pub mod records;
+pub mod slru;
+pub mod timeline_history;
 mod version;
 pub mod wal;
+pub mod xid;
 
+pub use checkpoint::CheckpointState;
+pub use control::{CheckPoint, ControlFile, DbState};
 pub use cursor::{Cursor, Truncated};
 pub use page::Page;
 pub use version::PgVersion;

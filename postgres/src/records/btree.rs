@@ -2,8 +2,9 @@
 //!
 //! The layouts are the same in 14 to 18 but for what REUSE_PAGE and DELETE append from 16 on, which names no page.
 
-use crate::wal::DecodeError;
-use crate::{Cursor, PgVersion};
+use super::unknown;
+use crate::Cursor;
+use crate::wal::{DecodeError, Record};
 
 /// A record of resource manager `Btree`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,11 +137,11 @@ pub struct Metadata {
 }
 
 impl BtreeRecord {
-    /// Decodes the main data of a record with that `info`.
-    pub fn decode(_version: PgVersion, info: u8, main: &[u8]) -> Result<BtreeRecord, DecodeError> {
-        let mut cursor = Cursor::new(main);
+    /// Reads the main data of a Btree record.
+    pub fn decode(record: &Record) -> Result<BtreeRecord, DecodeError> {
+        let mut cursor = Cursor::new(record.main_data());
         let c = &mut cursor;
-        Ok(match info & 0xF0 {
+        Ok(match record.opcode() {
             0x00 => insert(InsertKind::Leaf, c)?,
             0x10 => insert(InsertKind::Upper, c)?,
             0x20 => insert(InsertKind::Meta, c)?,
@@ -150,28 +151,42 @@ impl BtreeRecord {
             0x60 => BtreeRecord::Dedup { intervals: c.u16()? },
             0x70 => {
                 c.skip(4)?; // the conflict horizon
-                BtreeRecord::Delete(Delete { vacuum: false, deleted: c.u16()?, updated: c.u16()? })
+                BtreeRecord::Delete(Delete {
+                    vacuum: false,
+                    deleted: c.u16()?,
+                    updated: c.u16()?,
+                })
             }
-            0x80 => BtreeRecord::UnlinkPage { unlink: UnlinkPage::decode(c)?, meta: false },
-            0x90 => BtreeRecord::UnlinkPage { unlink: UnlinkPage::decode(c)?, meta: true },
+            0x80 => BtreeRecord::UnlinkPage {
+                unlink: UnlinkPage::decode(c)?,
+                meta: false,
+            },
+            0x90 => BtreeRecord::UnlinkPage {
+                unlink: UnlinkPage::decode(c)?,
+                meta: true,
+            },
             0xA0 => {
                 c.skip(4)?; // the block, which reference 0 names too
                 BtreeRecord::NewRoot { level: c.u32()? }
             }
             0xB0 => BtreeRecord::MarkHalfDead(MarkHalfDead::decode(c)?),
-            0xC0 => BtreeRecord::Delete(Delete { vacuum: true, deleted: c.u16()?, updated: c.u16()? }),
+            0xC0 => BtreeRecord::Delete(Delete {
+                vacuum: true,
+                deleted: c.u16()?,
+                updated: c.u16()?,
+            }),
             0xD0 => BtreeRecord::ReusePage,
             0xE0 => BtreeRecord::MetaCleanup,
-            _ => {
-                let what = "unknown kind of record";
-                return Err(DecodeError::Payload { record: "Btree", what });
-            }
+            _ => return Err(unknown(record)),
         })
     }
 }
 
 fn insert(kind: InsertKind, cursor: &mut Cursor<'_>) -> Result<BtreeRecord, DecodeError> {
-    Ok(BtreeRecord::Insert { kind, offset: cursor.u16()? })
+    Ok(BtreeRecord::Insert {
+        kind,
+        offset: cursor.u16()?,
+    })
 }
 
 impl Split {
@@ -216,7 +231,7 @@ impl UnlinkPage {
 }
 
 impl Metadata {
-    /// Decodes the data of the meta page's block reference.
+    /// Reads the data of the meta page's block reference.
     pub fn decode(data: &[u8]) -> Result<Metadata, DecodeError> {
         let mut cursor = Cursor::new(data);
         Ok(Metadata {
@@ -233,18 +248,26 @@ impl Metadata {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{record, refuses_prefixes};
     use super::*;
+    use crate::PgVersion::*;
+    use crate::wal::rmgr;
 
     #[test]
     fn padding_is_skipped() {
         let main: Vec<u8> = (0..36).collect();
-        let unlink = BtreeRecord::decode(PgVersion::V17, 0x90, &main);
+        let unlink = record(V17, rmgr::BTREE, 0x90, 0, &main);
+        refuses_prefixes(&unlink, BtreeRecord::decode);
+        let unlink = BtreeRecord::decode(&unlink);
         let Ok(BtreeRecord::UnlinkPage { unlink, meta: true }) = unlink else {
             panic!("decoded as {unlink:?}");
         };
         assert_eq!(unlink.safe_xid, 0x1716_1514_1312_1110);
-        assert_eq!((unlink.level, unlink.leaf_left, unlink.leaf_top_parent), (0x0b0a_0908, 0x1b1a_1918, 0x2322_2120));
-        let half = BtreeRecord::decode(PgVersion::V17, 0xB0, &main);
+        assert_eq!(
+            (unlink.level, unlink.leaf_left, unlink.leaf_top_parent),
+            (0x0b0a_0908, 0x1b1a_1918, 0x2322_2120)
+        );
+        let half = BtreeRecord::decode(&record(V17, rmgr::BTREE, 0xB0, 0, &main));
         let expected = MarkHalfDead {
             parent_offset: 0x0100,
             left: 0x0b0a_0908,
@@ -252,6 +275,6 @@ mod tests {
             top_parent: 0x1312_1110,
         };
         assert_eq!(half, Ok(BtreeRecord::MarkHalfDead(expected)));
-        assert!(BtreeRecord::decode(PgVersion::V17, 0xF0, &main).is_err());
+        assert!(BtreeRecord::decode(&record(V17, rmgr::BTREE, 0xF0, 0, &main)).is_err());
     }
 }

@@ -31,7 +31,10 @@ pub fn fragments(data: &[u8]) -> impl Iterator<Item = Result<Fragment<'_>, Decod
 fn next<'a>(cursor: &mut Cursor<'a>) -> Result<Fragment<'a>, DecodeError> {
     let offset = cursor.u16()?;
     let length = cursor.u16()?;
-    Ok(Fragment { offset, bytes: cursor.take(length.into())? })
+    Ok(Fragment {
+        offset,
+        bytes: cursor.take(length.into())?,
+    })
 }
 
 #[cfg(test)]
@@ -43,7 +46,13 @@ mod tests {
         let data = [8, 0, 2, 0, 7, 7, 9, 0, 3, 0, 1];
         let found: Vec<_> = fragments(&data).collect();
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0], Ok(Fragment { offset: 8, bytes: &[7, 7] }));
+        assert_eq!(
+            found[0],
+            Ok(Fragment {
+                offset: 8,
+                bytes: &[7, 7]
+            })
+        );
         assert!(found[1].is_err());
     }
 }

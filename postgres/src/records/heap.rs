@@ -4,8 +4,8 @@
 //! one. Late minor versions of 17 and 18 also name the pages of the visibility map: 1 for INSERT, DELETE and LOCK, 2 (new)
 //! and 3 (old) for UPDATE. Layouts are the same in 14 to 18 but for INPLACE, which grew behind its offset in 18.
 
-use crate::wal::DecodeError;
-use crate::{Cursor, PgVersion};
+use crate::Cursor;
+use crate::wal::{DecodeError, Record};
 
 /// Bit of `info` of records that begin a page anew (`XLOG_HEAP_INIT_PAGE`), in `Heap` and `Heap2`.
 pub const INIT_PAGE: u8 = 0x80;
@@ -157,11 +157,14 @@ pub struct HeapTruncate {
 }
 
 impl HeapRecord {
-    /// Decodes the main data of a record with that `info`.
-    pub fn decode(_version: PgVersion, info: u8, main: &[u8]) -> Result<HeapRecord, DecodeError> {
-        let mut cursor = Cursor::new(main);
-        Ok(match info & OPCODE_MASK {
-            0x00 => HeapRecord::Insert(HeapInsert { offset: cursor.u16()?, flags: cursor.u8()? }),
+    /// Reads the main data of a Heap record.
+    pub fn decode(record: &Record) -> Result<HeapRecord, DecodeError> {
+        let mut cursor = Cursor::new(record.main_data());
+        Ok(match record.info & OPCODE_MASK {
+            0x00 => HeapRecord::Insert(HeapInsert {
+                offset: cursor.u16()?,
+                flags: cursor.u8()?,
+            }),
             0x10 => HeapRecord::Delete(HeapDelete {
                 xmax: cursor.u32()?,
                 offset: cursor.u16()?,
@@ -171,9 +174,13 @@ impl HeapRecord {
             0x20 => HeapRecord::Update(HeapUpdate::decode(&mut cursor)?),
             0x30 => HeapRecord::Truncate(HeapTruncate::decode(&mut cursor)?),
             0x40 => HeapRecord::HotUpdate(HeapUpdate::decode(&mut cursor)?),
-            0x50 => HeapRecord::Confirm { offset: cursor.u16()? },
+            0x50 => HeapRecord::Confirm {
+                offset: cursor.u16()?,
+            },
             0x60 => HeapRecord::Lock(HeapLock::decode(&mut cursor)?),
-            _ => HeapRecord::Inplace { offset: cursor.u16()? },
+            _ => HeapRecord::Inplace {
+                offset: cursor.u16()?,
+            },
         })
     }
 }
@@ -220,7 +227,10 @@ impl HeapTruncate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{record, refuses_prefixes};
     use super::*;
+    use crate::PgVersion::*;
+    use crate::wal::rmgr::HEAP;
 
     #[test]
     fn an_update_has_its_parts_in_order() {
@@ -233,17 +243,25 @@ mod tests {
             new_xmax: 5,
             new_offset: 6,
         };
-        assert_eq!(HeapRecord::decode(PgVersion::V17, 0xA0, &main), Ok(HeapRecord::Update(update)));
-        assert_eq!(HeapRecord::decode(PgVersion::V14, 0x40, &main), Ok(HeapRecord::HotUpdate(update)));
-        assert!(HeapRecord::decode(PgVersion::V17, 0x20, &main[..13]).is_err());
+        let cold = record(V17, HEAP, 0xA0, 9, &main);
+        assert_eq!(HeapRecord::decode(&cold), Ok(HeapRecord::Update(update)));
+        refuses_prefixes(&cold, HeapRecord::decode);
+        let hot = record(V14, HEAP, 0x40, 9, &main);
+        assert_eq!(HeapRecord::decode(&hot), Ok(HeapRecord::HotUpdate(update)));
     }
 
     #[test]
     fn a_truncate_lists_no_more_tables_than_it_has() {
         let mut main = vec![5, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0];
-        let truncate = HeapTruncate { db: 5, flags: 1, tables: vec![7, 8] };
-        assert_eq!(HeapRecord::decode(PgVersion::V17, 0x30, &main), Ok(HeapRecord::Truncate(truncate)));
+        let truncate = HeapTruncate {
+            db: 5,
+            flags: 1,
+            tables: vec![7, 8],
+        };
+        let whole = record(V17, HEAP, 0x30, 9, &main);
+        assert_eq!(HeapRecord::decode(&whole), Ok(HeapRecord::Truncate(truncate)));
+        refuses_prefixes(&whole, HeapRecord::decode);
         main[4..8].fill(255);
-        assert!(HeapRecord::decode(PgVersion::V17, 0x30, &main).is_err());
+        assert!(HeapRecord::decode(&record(V17, HEAP, 0x30, 9, &main)).is_err());
     }
 }

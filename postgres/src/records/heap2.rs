@@ -6,7 +6,7 @@
 //! heap page.
 
 use super::heap::{HeapLock, INIT_PAGE, OPCODE_MASK};
-use crate::wal::DecodeError;
+use crate::wal::{DecodeError, Record};
 use crate::{Cursor, PgVersion};
 
 /// `XLHP_*`: flags of the prune and freeze records of 17 on.
@@ -97,25 +97,32 @@ pub struct MultiInsert {
 }
 
 impl Heap2Record {
-    /// Decodes the main data of a record with that `info`.
-    pub fn decode(version: PgVersion, info: u8, main: &[u8]) -> Result<Heap2Record, DecodeError> {
-        let mut cursor = Cursor::new(main);
-        let opcode = info & OPCODE_MASK;
-        Ok(match opcode {
+    /// Reads the main data of a Heap2 record.
+    pub fn decode(record: &Record) -> Result<Heap2Record, DecodeError> {
+        let mut cursor = Cursor::new(record.main_data());
+        let version = record.version();
+        Ok(match record.info & OPCODE_MASK {
             0x00 => Heap2Record::Rewrite,
-            0x10..=0x30 if version >= PgVersion::V17 => Heap2Record::PruneFreeze(PruneFreeze::decode(&mut cursor)?),
+            0x10..=0x30 if version >= PgVersion::V17 => {
+                Heap2Record::PruneFreeze(PruneFreeze::decode(&mut cursor)?)
+            }
             0x10 => Heap2Record::Prune(Prune {
                 horizon: cursor.u32()?,
                 redirected: cursor.u16()?,
                 dead: cursor.u16()?,
             }),
-            0x20 => Heap2Record::Vacuum { unused: cursor.u16()? },
+            0x20 => Heap2Record::Vacuum {
+                unused: cursor.u16()?,
+            },
             0x30 => {
                 cursor.skip(4)?;
                 Heap2Record::FreezePage { count: cursor.u16()? }
             }
-            0x40 => Heap2Record::Visible(Visible { horizon: cursor.u32()?, flags: cursor.u8()? }),
-            0x50 => Heap2Record::MultiInsert(MultiInsert::decode(&mut cursor, info & INIT_PAGE != 0)?),
+            0x40 => Heap2Record::Visible(Visible {
+                horizon: cursor.u32()?,
+                flags: cursor.u8()?,
+            }),
+            0x50 => Heap2Record::MultiInsert(MultiInsert::decode(&mut cursor, record.info & INIT_PAGE != 0)?),
             0x60 => Heap2Record::LockUpdated(HeapLock::decode(&mut cursor)?),
             _ => Heap2Record::NewCid,
         })
@@ -140,29 +147,55 @@ impl MultiInsert {
         let listed = if init { 0 } else { usize::from(count) };
         let (offsets, _) = cursor.take(2 * listed)?.as_chunks();
         let offsets = offsets.iter().map(|offset| u16::from_le_bytes(*offset)).collect();
-        Ok(MultiInsert { flags, count, offsets })
+        Ok(MultiInsert {
+            flags,
+            count,
+            offsets,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{record, refuses_prefixes};
     use super::*;
+    use crate::PgVersion::*;
+    use crate::wal::rmgr::HEAP2;
 
     #[test]
     fn one_opcode_means_two_things() {
-        let old = Heap2Record::decode(PgVersion::V16, 0x10, &[9, 0, 0, 0, 1, 0, 2, 0, 1]);
-        assert_eq!(old, Ok(Heap2Record::Prune(Prune { horizon: 9, redirected: 1, dead: 2 })));
-        let new = Heap2Record::decode(PgVersion::V17, 0x10, &[0, 0x0C, 9, 0, 0, 0]);
-        assert_eq!(new, Ok(Heap2Record::PruneFreeze(PruneFreeze { flags: 0x0C, horizon: Some(9) })));
-        assert!(Heap2Record::decode(PgVersion::V17, 0x10, &[0, 0x08, 9]).is_err());
+        let old = Heap2Record::decode(&record(V16, HEAP2, 0x10, 0, &[9, 0, 0, 0, 1, 0, 2, 0, 1]));
+        assert_eq!(
+            old,
+            Ok(Heap2Record::Prune(Prune {
+                horizon: 9,
+                redirected: 1,
+                dead: 2
+            }))
+        );
+        let new = record(V17, HEAP2, 0x10, 0, &[0, 0x0C, 9, 0, 0, 0]);
+        let prune = PruneFreeze {
+            flags: 0x0C,
+            horizon: Some(9),
+        };
+        assert_eq!(Heap2Record::decode(&new), Ok(Heap2Record::PruneFreeze(prune)));
+        refuses_prefixes(&new, Heap2Record::decode);
     }
 
     #[test]
     fn offsets_are_listed_unless_the_page_is_new() {
-        let insert = |count, offsets| Heap2Record::MultiInsert(MultiInsert { flags: 8, count, offsets });
+        let insert = |count, offsets| {
+            Heap2Record::MultiInsert(MultiInsert {
+                flags: 8,
+                count,
+                offsets,
+            })
+        };
         let main = [8, 0, 2, 0, 4, 0, 5, 0];
-        assert_eq!(Heap2Record::decode(PgVersion::V15, 0x50, &main), Ok(insert(2, vec![4, 5])));
-        assert_eq!(Heap2Record::decode(PgVersion::V15, 0xD0, &main[..4]), Ok(insert(2, vec![])));
-        assert!(Heap2Record::decode(PgVersion::V15, 0x50, &main[..7]).is_err());
+        let listed = record(V15, HEAP2, 0x50, 9, &main);
+        assert_eq!(Heap2Record::decode(&listed), Ok(insert(2, vec![4, 5])));
+        refuses_prefixes(&listed, Heap2Record::decode);
+        let fresh = record(V15, HEAP2, 0xD0, 9, &main[..4]);
+        assert_eq!(Heap2Record::decode(&fresh), Ok(insert(2, vec![])));
     }
 }

@@ -2,7 +2,8 @@
 
 use neon_types::Lsn;
 
-use crate::Truncated;
+use crate::wal::rmgr;
+use crate::{PgVersion, Truncated};
 
 /// Why no further record could be read. Every one of these is what the end of a log looks like after a crash or in a
 /// segment file that is being reused; whether it is one, the caller knows.
@@ -124,6 +125,16 @@ pub enum DecodeError {
         id: u8,
         /// Compression method.
         method: &'static str,
+    },
+    /// The resource manager has no such record in this version.
+    #[error("unknown record {} of PostgreSQL {version}", rmgr::describe_kind(*version, *rmid, *info))]
+    Opcode {
+        /// The version.
+        version: PgVersion,
+        /// The resource manager.
+        rmid: u8,
+        /// `xl_info`
+        info: u8,
     },
     /// The main data of a record is not what its kind calls for.
     #[error("{record}: {what}")]
