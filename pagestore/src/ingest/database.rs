@@ -1,0 +1,137 @@
+//! Relation files, databases, tablespaces and relation maps.
+
+use neon_postgres::records::dbase::DbaseRecord;
+use neon_postgres::records::relmap::RelmapUpdate;
+use neon_postgres::records::smgr::SmgrRecord;
+use neon_postgres::records::tblspc::TblspcRecord;
+use neon_redo::change::{Change, HEAP_BLOCKS_PER_VM_PAGE};
+use neon_types::{Fork, Key, RelTag};
+
+use super::sizes::Sizes;
+use super::{Ingest, Step, heap, known};
+use crate::items::{Database, RelMap, RelSize, Tablespace};
+use crate::{Result, Value};
+
+impl Ingest {
+    pub(super) fn smgr(&mut self, step: &mut Step<'_>) -> Result<()> {
+        match known(SmgrRecord::decode(step.record)).map_err(step.bad())? {
+            Some(SmgrRecord::Create(rel)) if rel.fork != Fork::FreeSpaceMap => {
+                self.sizes.create(rel, step.end, step.state)
+            }
+            Some(SmgrRecord::Truncate {
+                rel,
+                blocks,
+                heap,
+                visibility_map,
+                ..
+            }) => {
+                if heap {
+                    // As Postgres: a relation that does not exist is created first.
+                    self.sizes.create(rel, step.end, step.state)?;
+                    self.sizes.truncate(rel, blocks, step.end, step.state)?;
+                }
+                if visibility_map {
+                    self.truncate_map(rel, blocks, step)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The heap ends at `blocks`: its map has no bits beyond.
+    fn truncate_map(&mut self, heap_rel: RelTag, blocks: u32, step: &mut Step<'_>) -> Result<()> {
+        let vm = heap_rel.with_fork(Fork::VisibilityMap);
+        let (page, keep) = (blocks / HEAP_BLOCKS_PER_VM_PAGE, blocks % HEAP_BLOCKS_PER_VM_PAGE);
+        let mut pages = page;
+        if keep != 0 {
+            if !heap::exists(vm, page, &mut self.sizes, step.state)? {
+                return Ok(());
+            }
+            let change = Change::TruncateVmTail { keep: keep as u16 };
+            step.put(Key::Block(vm, page), Value::Change(change.encode()));
+            pages += 1;
+        }
+        self.sizes.truncate(vm, pages, step.end, step.state)
+    }
+
+    pub(super) fn dbase(&mut self, step: &mut Step<'_>) -> Result<()> {
+        match known(DbaseRecord::decode(step.record)).map_err(step.bad())? {
+            Some(DbaseRecord::CreateFileCopy {
+                db,
+                spc,
+                source_db,
+                source_spc,
+            }) => {
+                self.drop_relations(spc, db, step)?;
+                self.copy_relations((source_spc, source_db), (spc, db), step)?;
+                self.put_database(spc, db, step);
+            }
+            Some(DbaseRecord::CreateWalLog { db, spc }) => self.put_database(spc, db, step),
+            Some(DbaseRecord::Drop { db, tablespaces }) => {
+                for spc in tablespaces {
+                    self.drop_relations(spc, db, step)?;
+                    step.put(Key::Database { spc, db }, Value::Absent);
+                    step.put(Key::RelMap { spc, db }, Value::Absent);
+                }
+            }
+            None => (),
+        }
+        Ok(())
+    }
+
+    fn put_database(&self, spc: u32, db: u32, step: &mut Step<'_>) {
+        let item = Database::of_version(self.version.major());
+        step.put(Key::Database { spc, db }, Value::Item(item.encode()));
+    }
+
+    /// Every relation of the database is gone.
+    fn drop_relations(&mut self, spc: u32, db: u32, step: &mut Step<'_>) -> Result<()> {
+        for (rel, _) in Sizes::of_database(spc, db, step.state)? {
+            self.sizes.drop_fork(rel, step.state)?;
+        }
+        Ok(())
+    }
+
+    /// Every relation of one database appears in another, as it is now. No page is copied: the new relation says where its
+    /// blocks are to be read.
+    fn copy_relations(&mut self, source: (u32, u32), target: (u32, u32), step: &mut Step<'_>) -> Result<()> {
+        for (rel, size) in Sizes::of_database(source.0, source.1, step.state)? {
+            let copy = RelTag {
+                spc: target.0,
+                db: target.1,
+                ..rel
+            };
+            self.sizes.set(copy, RelSize::copied(rel, step.end, size.size));
+        }
+        let map = |(spc, db): (u32, u32)| Key::RelMap { spc, db };
+        if let Some(bytes) = step.state.item(map(source))? {
+            step.put(map(target), Value::Item(bytes.to_vec()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn tblspc(&mut self, step: &mut Step<'_>) -> Result<()> {
+        match known(TblspcRecord::decode(step.record)).map_err(step.bad())? {
+            Some(TblspcRecord::Create { spc, path }) => {
+                let item = Tablespace { location: path };
+                step.put(Key::Tablespace { spc }, Value::Item(item.encode()));
+            }
+            Some(TblspcRecord::Drop { spc }) => step.put(Key::Tablespace { spc }, Value::Absent),
+            None => (),
+        }
+        Ok(())
+    }
+
+    pub(super) fn relmap(&mut self, step: &mut Step<'_>) -> Result<()> {
+        if let Some(update) = known(RelmapUpdate::decode(step.record)).map_err(step.bad())? {
+            let key = Key::RelMap {
+                spc: update.spc,
+                db: update.db,
+            };
+            let item = RelMap { file: update.map };
+            step.put(key, Value::Item(item.encode()));
+        }
+        Ok(())
+    }
+}

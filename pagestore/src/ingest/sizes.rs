@@ -1,0 +1,150 @@
+//! Sizes of relations, as the records so far left them.
+
+use std::collections::HashMap;
+
+use neon_types::{Fork, Key, KeyRange, Lsn, RelTag};
+
+use super::State;
+use crate::items::RelSize;
+use crate::{PageStoreError, Result};
+
+/// Relations that are remembered at most: beyond that everything is forgotten and looked up again.
+const MAX_REMEMBERED: usize = 1 << 17;
+
+/// Sizes that were looked up or changed; None for a relation that does not exist.
+#[derive(Default)]
+pub(super) struct Sizes {
+    known: HashMap<RelTag, Option<RelSize>>,
+    /// Relations whose size changed in the record at hand.
+    changed: Vec<RelTag>,
+}
+
+impl Sizes {
+    /// Returns the size of `rel`, None when it does not exist.
+    pub(super) fn get(&mut self, rel: RelTag, state: &dyn State) -> Result<Option<&RelSize>> {
+        self.entry(rel, state).map(|entry| entry.as_ref())
+    }
+
+    /// A record names `block`, and ends above `start`: the relation has that block from then on.
+    pub(super) fn reach(&mut self, rel: RelTag, block: u32, start: Lsn, state: &dyn State) -> Result<()> {
+        let size = block.checked_add(1).ok_or_else(|| {
+            PageStoreError::damaged(format!("a record of {rel}"), "it names block 4294967295")
+        })?;
+        let entry = self.entry(rel, state)?;
+        match entry {
+            Some(known) if known.size >= size => return Ok(()),
+            Some(known) => known.size = size,
+            // As Postgres: a record of a relation that nobody created creates it. What was there before the record is
+            // of another relation of that name.
+            None => {
+                *entry = Some(RelSize {
+                    size,
+                    ..RelSize::created(start)
+                });
+            }
+        }
+        self.mark(rel);
+        Ok(())
+    }
+
+    /// The record that ends at `end` creates the fork, unless it exists.
+    pub(super) fn create(&mut self, rel: RelTag, end: Lsn, state: &dyn State) -> Result<()> {
+        let entry = self.entry(rel, state)?;
+        if entry.is_none() {
+            *entry = Some(RelSize::created(end));
+            self.mark(rel);
+        }
+        Ok(())
+    }
+
+    /// The record that ends at `end` cuts the fork to `blocks` blocks, if it is longer.
+    pub(super) fn truncate(&mut self, rel: RelTag, blocks: u32, end: Lsn, state: &dyn State) -> Result<()> {
+        if let Some(known) = self.entry(rel, state)?
+            && known.size > blocks
+        {
+            known.truncate(blocks, end);
+            self.mark(rel);
+        }
+        Ok(())
+    }
+
+    /// The record drops every fork.
+    pub(super) fn drop_relation(&mut self, rel: RelTag, state: &dyn State) -> Result<()> {
+        for fork in [Fork::Main, Fork::VisibilityMap, Fork::Init] {
+            self.drop_fork(rel.with_fork(fork), state)?;
+        }
+        Ok(())
+    }
+
+    /// The record drops one fork.
+    pub(super) fn drop_fork(&mut self, rel: RelTag, state: &dyn State) -> Result<()> {
+        if self.entry(rel, state)?.take().is_some() {
+            self.mark(rel);
+        }
+        Ok(())
+    }
+
+    /// The record replaces whatever `rel` was.
+    pub(super) fn set(&mut self, rel: RelTag, size: RelSize) {
+        self.known.insert(rel, Some(size));
+        self.mark(rel);
+    }
+
+    /// Returns the relation forks of a database in a tablespace, as they were before the record at hand.
+    pub(super) fn of_database(spc: u32, db: u32, state: &dyn State) -> Result<Vec<(RelTag, RelSize)>> {
+        let rel = |rel, fork| Key::RelSize(RelTag { spc, db, rel, fork }).pack();
+        let range = KeyRange {
+            start: rel(0, Fork::Main),
+            end: rel(u32::MAX, Fork::Init).next(),
+        };
+        let mut sizes = Vec::new();
+        for (key, bytes) in state.scan_items(range)? {
+            if let Key::RelSize(tag) = key {
+                let size = RelSize::decode(&bytes)
+                    .map_err(|error| PageStoreError::damaged(format!("{key:?}"), error))?;
+                sizes.push((tag, size));
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Returns what changed since the last call: the new size of each relation, None for one that was dropped.
+    pub(super) fn take_changes(&mut self) -> Vec<(RelTag, Option<RelSize>)> {
+        if self.changed.is_empty() {
+            return Vec::new();
+        }
+        let changed = std::mem::take(&mut self.changed);
+        let changes = changed
+            .into_iter()
+            .map(|rel| (rel, self.known.get(&rel).cloned().flatten()))
+            .collect();
+        if self.known.len() > MAX_REMEMBERED {
+            self.known.clear();
+        }
+        changes
+    }
+
+    fn mark(&mut self, rel: RelTag) {
+        if !self.changed.contains(&rel) {
+            self.changed.push(rel);
+        }
+    }
+
+    fn entry(&mut self, rel: RelTag, state: &dyn State) -> Result<&mut Option<RelSize>> {
+        use std::collections::hash_map::Entry;
+        match self.known.entry(rel) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(vacant) => {
+                let key = Key::RelSize(rel);
+                let size = match state.item(key)? {
+                    Some(bytes) => Some(
+                        RelSize::decode(&bytes)
+                            .map_err(|error| PageStoreError::damaged(format!("{key:?}"), error))?,
+                    ),
+                    None => None,
+                };
+                Ok(vacant.insert(size))
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The state that WAL made against the state that Postgres left in its files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use neon_pagestore::Value;
+use neon_pagestore::items::{OriginProgress, RelSize, SlruSegments};
+use neon_postgres::Page;
+use neon_postgres::checkpoint::CheckpointState;
+use neon_types::{Fork, Key, Lsn, PackedKey, RelTag};
+
+use super::naive::Naive;
+
+/// What was found.
+#[derive(Default, Debug)]
+pub struct Report {
+    pub heap: u64,
+    pub btree: u64,
+    pub other: u64,
+    pub map: u64,
+    pub slru: u64,
+    pub items: u64,
+    /// Empty blocks at the end of a relation that Postgres added without WAL.
+    pub unlogged_tail: u64,
+    /// Pages whose last record is not replayed in this release.
+    pub unsupported: u64,
+    pub differences: Vec<String>,
+}
+
+/// Compares the state of `naive` at `end` with an import.
+pub fn compare(naive: &Naive, import: &BTreeMap<PackedKey, Value>, end: Lsn) -> Report {
+    let mut report = Report::default();
+    let mut keys: BTreeSet<Key> = naive.keys().collect();
+    keys.extend(import.keys().map(|key| Key::unpack(key).expect("a key")));
+    for key in &keys {
+        match key {
+            Key::Block(..) | Key::SlruPage { .. } | Key::File { .. } => (),
+            Key::RelSize(rel) => relation(naive, import, *rel, end, &mut report),
+            Key::SlruSegments(_) => slru(naive, import, *key, end, &mut report),
+            _ => item(naive, import, *key, end, &mut report),
+        }
+    }
+    report
+}
+
+fn imported_item<'a>(import: &'a BTreeMap<PackedKey, Value>, key: Key) -> Option<&'a [u8]> {
+    match import.get(&key.pack()) {
+        Some(Value::Item(bytes)) => Some(bytes),
+        Some(other) => panic!("{key:?} is {other:?}"),
+        None => None,
+    }
+}
+
+fn imported_page(import: &BTreeMap<PackedKey, Value>, key: Key) -> Page {
+    match import.get(&key.pack()) {
+        Some(Value::Image(page)) => page.clone(),
+        Some(other) => panic!("{key:?} is {other:?}"),
+        None => Page::zeroed(),
+    }
+}
+
+fn item(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
+    report.items += 1;
+    let ours = naive.item_at(key, end);
+    let theirs = imported_item(import, key);
+    match (key, ours.as_deref(), theirs) {
+        (Key::Checkpoint, Some(ours), Some(theirs)) => {
+            let ours = CheckpointState::decode(ours).expect("a checkpoint state").1;
+            let theirs = CheckpointState::decode(theirs).expect("a checkpoint state").1;
+            if ours.checkpoint != theirs.checkpoint {
+                report.differences.push(format!(
+                    "checkpoint {:?}\n  not {:?}",
+                    ours.checkpoint, theirs.checkpoint
+                ));
+            }
+        }
+        // The file knows only how far the other side is.
+        (Key::ReplicationOrigin { .. }, Some(ours), Some(theirs)) => {
+            let decode = |bytes| OriginProgress::decode(bytes).expect("an origin").remote;
+            if decode(ours) != decode(theirs) {
+                report.differences.push(format!("{key:?}"));
+            }
+        }
+        (_, ours, theirs) => {
+            if ours != theirs {
+                report.differences.push(format!(
+                    "{key:?}: {:?} bytes, in the directory {:?}",
+                    ours.map(<[u8]>::len),
+                    theirs.map(<[u8]>::len)
+                ));
+            }
+        }
+    }
+}
+
+fn slru(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
+    let Key::SlruSegments(kind) = key else { return };
+    let decode = |bytes: &[u8]| SlruSegments::decode(bytes).expect("SLRU segments");
+    let ours = naive
+        .item_at(key, end)
+        .map(|bytes| decode(&bytes))
+        .unwrap_or_default();
+    let theirs = imported_item(import, key).map(decode).unwrap_or_default();
+    report.items += 1;
+    if ours.files() != theirs.files() {
+        report.differences.push(format!(
+            "{kind:?}: files {:?}, in the directory {:?}",
+            ours.files(),
+            theirs.files()
+        ));
+    }
+    for page in ours.pages() {
+        let key = Key::SlruPage { kind, page };
+        report.slru += 1;
+        let page = naive
+            .page_at(key, Lsn::INVALID, end, || Ok(Page::zeroed()))
+            .expect("an SLRU page");
+        let theirs = imported_page(import, key);
+        if page.as_bytes() != theirs.as_bytes() {
+            report
+                .differences
+                .push(format!("{key:?} {}", first_difference(&page, &theirs)));
+        }
+    }
+}
+
+fn relation(naive: &Naive, import: &BTreeMap<PackedKey, Value>, rel: RelTag, end: Lsn, report: &mut Report) {
+    report.items += 1;
+    let ours = naive.size_at(rel, end).map(|size| size.size);
+    let theirs =
+        imported_item(import, Key::RelSize(rel)).map(|bytes| RelSize::decode(bytes).expect("a size").size);
+    let map = rel.fork == Fork::VisibilityMap;
+    match (ours, theirs) {
+        // Postgres makes and extends maps without WAL, before a record sets bits in them.
+        (None, Some(_)) if map => (),
+        (Some(ours), Some(theirs)) if ours <= theirs => (),
+        (None, None) => return,
+        _ => {
+            report
+                .differences
+                .push(format!("{rel} has {ours:?} blocks, in the directory {theirs:?}"));
+            return;
+        }
+    }
+    let ours = ours.unwrap_or(0);
+    for block in ours..theirs.unwrap_or(0) {
+        let page = imported_page(import, Key::Block(rel, block));
+        // Added in advance, or by a transaction that aborted before it wrote into it.
+        let empty =
+            page.is_new() || (page.lower() == 24 && page.as_bytes()[24..].iter().all(|byte| *byte == 0));
+        if empty {
+            report.unlogged_tail += 1;
+        } else {
+            report
+                .differences
+                .push(format!("{rel} block {block} is only in the directory"));
+        }
+    }
+    for block in 0..ours {
+        let theirs = imported_page(import, Key::Block(rel, block));
+        match naive.block_at(rel, block, end) {
+            Ok(page) => page_of(rel, block, page, theirs, report),
+            Err(error) if error.contains("not supported") => report.unsupported += 1,
+            Err(error) => report.differences.push(error),
+        }
+    }
+}
+
+fn page_of(rel: RelTag, block: u32, mut ours: Page, mut theirs: Page, report: &mut Report) {
+    let what = |reason: String| format!("{rel} block {block}: {reason}");
+    if rel.fork == Fork::VisibilityMap {
+        report.map += 1;
+        // A map page that was made without WAL and has no bit.
+        let unset = theirs.as_bytes()[24..].iter().all(|byte| *byte == 0);
+        if ours.as_bytes() != theirs.as_bytes() && !(unset && ours.is_all_zero()) {
+            report.differences.push(what(first_difference(&ours, &theirs)));
+        }
+        return;
+    }
+    if theirs.is_new() || ours.is_new() {
+        // A page that Postgres added and formatted without WAL.
+        let bare = |page: &Page| page.is_new() || page.lower() == 24;
+        if !(bare(&ours) && bare(&theirs)) {
+            report.differences.push(what("one of them is new".to_owned()));
+        }
+        report.unlogged_tail += 1;
+        return;
+    }
+    if ours.lsn() != theirs.lsn() {
+        report.differences.push(what(format!(
+            "LSN {}, in the directory {}",
+            ours.lsn(),
+            theirs.lsn()
+        )));
+    }
+    if (ours.flags() ^ theirs.flags()) & PD_ALL_VISIBLE != 0 {
+        report.differences.push(what(format!(
+            "flags {:#x}, in the directory {:#x}",
+            ours.flags(),
+            theirs.flags()
+        )));
+    }
+    let rmgr = match usize::from(theirs.special()) {
+        8192 => {
+            report.heap += 1;
+            neon_postgres::wal::rmgr::HEAP
+        }
+        8176 => {
+            report.btree += 1;
+            neon_postgres::wal::rmgr::BTREE
+        }
+        _ => {
+            report.other += 1;
+            neon_postgres::wal::rmgr::SEQ
+        }
+    };
+    neon_redo::mask::mask(rmgr, &mut ours, block);
+    neon_redo::mask::mask(rmgr, &mut theirs, block);
+    if ours.as_bytes() != theirs.as_bytes() {
+        report.differences.push(what(first_difference(&ours, &theirs)));
+    }
+}
+
+const PD_ALL_VISIBLE: u16 = 4;
+
+fn first_difference(ours: &Page, theirs: &Page) -> String {
+    let pairs = ours.as_bytes().iter().zip(theirs.as_bytes());
+    let differing: Vec<usize> = pairs
+        .enumerate()
+        .filter(|(_, (ours, theirs))| ours != theirs)
+        .map(|(at, _)| at)
+        .collect();
+    match differing.first() {
+        Some(at) => format!(
+            "{} bytes differ, the first at {at}: {:#04x}, in the directory {:#04x}",
+            differing.len(),
+            ours.as_bytes()[*at],
+            theirs.as_bytes()[*at]
+        ),
+        None => "no difference".to_owned(),
+    }
+}

@@ -1,0 +1,163 @@
+//! The file oracle: what records make, through ingest and redo, against the files of the Postgres that wrote them.
+//!
+//! A fresh cluster is imported, a server runs a workload on it and is stopped, and the directory is imported again. The
+//! WAL between the two, taken into a naive store, must lead from the first import to the second: every page (hint bits
+//! masked), every visibility map and SLRU page to the byte, every size, relation map and two-phase file.
+
+mod compare;
+mod naive;
+mod server;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use neon_pagestore::Value;
+use neon_pagestore::import::{ImportSource, Imported, import, inspect};
+use neon_postgres::wal::{Record, StreamParams, WalDecoder, segment};
+use neon_types::{Lsn, PackedKey};
+
+use naive::Naive;
+use server::Server;
+
+fn imported(pgdata: &Path) -> (ImportSource, Imported, BTreeMap<PackedKey, Value>) {
+    let source = inspect(pgdata).unwrap_or_else(|error| panic!("{error}"));
+    let mut values = BTreeMap::new();
+    let mut last = PackedKey::MIN;
+    let imported = import(
+        &source,
+        &mut |key, value| {
+            assert!(last < key, "{key:?} is out of order");
+            last = key;
+            values.insert(key, value);
+            Ok(())
+        },
+        &mut |done, total| assert!(done <= total),
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
+    (source, imported, values)
+}
+
+/// Runs `f` on every record that begins at or after `start`, up to `end`.
+fn records(
+    pgdata: &Path,
+    source: &ImportSource,
+    first: &Imported,
+    end: Lsn,
+    mut f: impl FnMut(Record, Lsn, Lsn),
+) {
+    let params = StreamParams {
+        version: source.version,
+        system_id: first.system_id,
+        tli: first.tli,
+        segment_size: source.control.segment_size(),
+    };
+    let size = u64::from(params.segment_size);
+    let mut decoder = WalDecoder::new(params.clone(), first.lsn, Some(first.prev_record));
+    let mut at = first.lsn;
+    while decoder.end() < end {
+        let name = segment::file_name(params.tli, at.segment(size), params.segment_size);
+        let bytes =
+            fs::read(pgdata.join("pg_wal").join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        decoder.feed(&bytes[at.segment_offset(size) as usize..]);
+        at = Lsn((at.segment(size) + 1) * size);
+        while decoder.end() < end {
+            let Some(raw) = decoder.next_record().expect("whole records") else {
+                break;
+            };
+            let record = Record::decode(source.version, raw.bytes).expect("a record");
+            f(record, raw.start, raw.end);
+        }
+    }
+    assert_eq!(decoder.end(), end);
+}
+
+fn check(major: u16, port: u16, initdb: &[&str], configuration: &str) {
+    let Some(installation) = server::find(major) else {
+        eprintln!("Postgres {major} is not installed here: not checked");
+        return;
+    };
+    let mut server = Server::init(&installation, port, initdb);
+    server.configure(COMMON);
+    server.configure(configuration);
+    let (_, first, values) = imported(&server.snapshot("before"));
+    server.start();
+    workload::run(&server, installation.major);
+    server.stop();
+    let after = server.snapshot("after");
+    let (source, last, expected) = imported(&after);
+    assert_eq!(first.system_id, last.system_id);
+
+    let mut naive = Naive::new(source.version, source.control.hints_logged());
+    for (key, value) in values {
+        naive.put(key, first.lsn, value);
+    }
+    let mut count = 0_u64;
+    records(&after, &source, &first, last.lsn, |record, start, end| {
+        naive.take(record, start, end);
+        count += 1;
+        // What ingest remembers must make no difference.
+        if count.is_multiple_of(10_007) {
+            naive.forget();
+        }
+    });
+    let report = compare::compare(&naive, &expected, last.lsn);
+    println!(
+        "Postgres {major}: {count} records, {} effects; compared {} heap, {} btree, {} other, {} map and {} SLRU pages, {} \
+         items; {} blocks added without WAL, {} not replayed in this release",
+        naive.effects,
+        report.heap,
+        report.btree,
+        report.other,
+        report.map,
+        report.slru,
+        report.items,
+        report.unlogged_tail,
+        report.unsupported
+    );
+    for difference in report.differences.iter().take(40) {
+        println!("{difference}");
+    }
+    assert_eq!(report.differences.len(), 0, "Postgres {major} {configuration}");
+    assert!(
+        report.heap > 1000 && report.btree > 500 && report.map > 20 && report.slru > 5,
+        "{report:?}"
+    );
+}
+
+const COMMON: &str = "
+fsync = off
+wal_level = replica
+wal_keep_size = '8GB'
+max_wal_size = '8GB'
+max_prepared_transactions = 10
+max_wal_senders = 2
+autovacuum_naptime = '1s'
+shared_buffers = '32MB'
+";
+
+#[test]
+fn postgres_15_with_checksums() {
+    check(15, 56015, &["-k"], "");
+}
+
+#[test]
+fn postgres_15_with_commit_timestamps_and_without_checksums() {
+    check(
+        15,
+        56115,
+        &[],
+        "track_commit_timestamp = on\nfull_page_writes = off\n",
+    );
+}
+
+#[test]
+fn postgres_17_with_checksums_and_commit_timestamps() {
+    check(17, 56017, &["-k"], "track_commit_timestamp = on\n");
+}
+
+#[test]
+fn postgres_17_without_full_page_writes() {
+    check(17, 56117, &[], "full_page_writes = off\nwal_level = logical\n");
+}
