@@ -1,0 +1,99 @@
+//! Masks of index pages.
+
+use neon_postgres::Page;
+use neon_postgres::page::PAGE_HEADER_SIZE;
+
+use super::common;
+use crate::Damage;
+use crate::btree::opaque::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::page::{layout, put_u16, put_u64, u16_at};
+
+pub(super) fn btree(page: &mut Page) -> Result<(), Damage> {
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    common::free_space(page)?;
+    let mut opaque = Opaque::read(page)?;
+    if opaque.flags & LEAF != 0 {
+        common::item_flags(page)?;
+    }
+    opaque.flags &= !(HAS_GARBAGE | SPLIT_END);
+    opaque.cycle_id = 0;
+    opaque.write(page)
+}
+
+/// Special space: three u32, u16 flags at 12.
+pub(super) fn hash(page: &mut Page) -> Result<(), Damage> {
+    const PAGE_TYPE: u16 = 0x0f;
+    const UNUSED: u16 = 0;
+    const OVERFLOW: u16 = 1;
+    const BUCKET: u16 = 2;
+    const HAS_DEAD_TUPLES: u16 = 1 << 7;
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    common::free_space(page)?;
+    let at = layout(page)?.special + 12;
+    let flags = u16_at(page, at)?;
+    match flags & PAGE_TYPE {
+        UNUSED => return common::content(page),
+        OVERFLOW | BUCKET => common::item_flags(page)?,
+        _ => {}
+    }
+    put_u16(page, at, flags & !HAS_DEAD_TUPLES)
+}
+
+/// Special space: u32 right link, u16 maxoff, u16 flags at 6.
+pub(super) fn gin(page: &mut Page) -> Result<(), Damage> {
+    const DELETED: u16 = 1 << 2;
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    if u16_at(page, usize::from(page.special()) + 6)? & DELETED != 0 {
+        common::content(page)
+    } else if usize::from(page.lower()) > PAGE_HEADER_SIZE {
+        common::free_space(page)
+    } else {
+        Ok(())
+    }
+}
+
+/// Special space: u64 NSN, u32 right link, u16 flags at 12.
+pub(super) fn gist(page: &mut Page) -> Result<(), Damage> {
+    const LEAF: u16 = 1;
+    const FOLLOW_RIGHT: u16 = 1 << 3;
+    const HAS_GARBAGE: u16 = 1 << 4;
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    common::free_space(page)?;
+    let special = layout(page)?.special;
+    put_u64(page, special, 0)?;
+    let flags = u16_at(page, special + 12)?;
+    if flags & LEAF != 0 {
+        common::item_flags(page)?;
+    }
+    put_u16(page, special + 12, (flags | FOLLOW_RIGHT) & !HAS_GARBAGE)
+}
+
+pub(super) fn spgist(page: &mut Page) -> Result<(), Damage> {
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    if usize::from(page.lower()) >= PAGE_HEADER_SIZE {
+        common::free_space(page)
+    } else {
+        Ok(())
+    }
+}
+
+/// Special space: four u16, of which the third is flags and the fourth the page's type.
+pub(super) fn brin(page: &mut Page) -> Result<(), Damage> {
+    const META: u16 = 0xF091;
+    const REGULAR: u16 = 0xF093;
+    const EVACUATE: u16 = 1;
+    common::lsn_and_checksum(page);
+    common::header_hints(page);
+    let special = usize::from(page.special());
+    let kind = u16_at(page, special + 6)?;
+    if kind == REGULAR || (kind == META && usize::from(page.lower()) > PAGE_HEADER_SIZE) {
+        common::free_space(page)?;
+    }
+    let flags = u16_at(page, special + 4)?;
+    put_u16(page, special + 4, flags & !EVACUATE)
+}

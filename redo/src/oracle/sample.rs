@@ -1,0 +1,74 @@
+//! Choosing a few checked references of each shape.
+
+use std::collections::HashMap;
+
+use neon_postgres::wal::{Record, rmgr};
+
+use super::fixture::Fixture;
+
+/// Keeps the first references of each shape: kind of record, id of the reference, flags, size class of its lists.
+pub struct Sampler {
+    per_shape: usize,
+    found: HashMap<Vec<u8>, usize>,
+    fixtures: Vec<Fixture>,
+}
+
+impl Sampler {
+    /// Keeps up to `per_shape` references of each shape; 0 keeps none and costs nothing.
+    pub fn new(per_shape: usize) -> Sampler {
+        Sampler {
+            per_shape,
+            found: HashMap::new(),
+            fixtures: Vec::new(),
+        }
+    }
+
+    /// Returns what was kept, in the order of the log.
+    pub fn into_fixtures(self) -> Vec<Fixture> {
+        self.fixtures
+    }
+
+    pub(super) fn wants(&self, record: &Record, index: usize) -> bool {
+        self.per_shape > 0
+            && self
+                .found
+                .get(&shape(record, index))
+                .is_none_or(|count| *count < self.per_shape)
+    }
+
+    pub(super) fn add(&mut self, fixture: Fixture) {
+        *self
+            .found
+            .entry(shape(&fixture.record, fixture.index))
+            .or_default() += 1;
+        self.fixtures.push(fixture);
+    }
+}
+
+/// Returns bytes that are equal for references that take the same way through replay.
+fn shape(record: &Record, index: usize) -> Vec<u8> {
+    let main = record.main_data();
+    let byte = |at: usize| main.get(at).copied().unwrap_or(0);
+    // 0, 1, 2, many: lists of up to two items are treated differently from longer ones.
+    let word = |at: usize| u8::from(byte(at + 1) > 0).max(byte(at).min(3));
+    let (rmid, opcode) = (record.rmid, record.opcode());
+    let id = record.blocks.get(index).map_or(0, |reference| reference.id);
+    let mut shape = vec![rmid, opcode, id, record.blocks.len() as u8];
+    match (rmid, opcode & 0x70) {
+        (rmgr::HEAP, 0x00) => shape.push(byte(2)),
+        (rmgr::HEAP, 0x20 | 0x40) => shape.extend([byte(6), byte(7)]),
+        (rmgr::HEAP, 0x10 | 0x60) | (rmgr::HEAP2, 0x60) => shape.extend([byte(6), byte(7)]),
+        (rmgr::HEAP2, 0x10 | 0x20) => shape.extend([byte(1), word(4), word(6)]),
+        (rmgr::HEAP2, 0x40) => shape.push(byte(4)),
+        (rmgr::HEAP2, 0x50) => shape.push(byte(0)),
+        _ => {}
+    }
+    match (rmid, opcode) {
+        (rmgr::BTREE, 0x30 | 0x40) => shape.extend([byte(0).min(1), word(8)]),
+        (rmgr::BTREE, 0x60) => shape.push(word(0)),
+        (rmgr::BTREE, 0x70) => shape.extend([word(4), word(6)]),
+        (rmgr::BTREE, 0xC0) => shape.extend([word(0), word(2)]),
+        _ => {}
+    }
+    shape
+}
