@@ -1,1 +1,35 @@
-//! placeholder
+//! Everything a repository knows about pages: layers, layer maps, timelines, ingest, reads.
+//!
+//! WAL goes in ([`Timeline::append_wal`]), pages come out at any LSN ([`Timeline::get_page`]). Synchronous, driven from
+//! threads; no clock and no randomness. What a record changes is [`ingest`]'s business, how pages are rebuilt is
+//! `neon_redo`'s; this crate keeps versions of keys and finds them again.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod import;
+pub mod ingest;
+pub mod items;
+pub mod significance;
+
+mod boundaries;
+mod error;
+mod failpoint;
+mod fsck;
+mod layer;
+mod map;
+mod store;
+mod store_import;
+mod timeline;
+mod value;
+
+pub use boundaries::RecordSpan;
+pub use error::{PageStoreError, Result};
+pub use failpoint::{Failure, failpoint, set_failpoint};
+pub use fsck::{Finding, fsck};
+pub use ingest::{Effect, Ingest, State};
+pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, SealedLayer};
+pub use map::{LayerMap, MapEntry};
+pub use store::{NewTimeline, PageStore, Settings};
+pub use timeline::{
+    AcceptPart, ClusterFacts, ImportFacts, ReceivedTimeline, SlicePart, Timeline, TimelineState, WalReader,
+};
+pub use value::{MAX_VALUE, Value};

@@ -1,0 +1,49 @@
+//! A copy of a delta layer cut to an LSN range, so that nothing outside it leaves the repository.
+
+use std::sync::Arc;
+
+use neon_objects::ObjectStore;
+use neon_types::{Key, KeyRange, LsnRange, PackedKey};
+
+use super::{Layer, LayerCursor, LayerKind, LayerWriter, SealedLayer};
+use crate::boundaries::Boundaries;
+use crate::value::Value;
+use crate::{PageStoreError, Result};
+
+/// Writes the layer of the versions of `layer` in `range`, which is inside the layer's. The same input makes the same bytes.
+///
+/// Indexes of record boundaries are cut inside, because one version reaches beyond its own LSN.
+pub(crate) fn slice(objects: &ObjectStore, layer: Arc<Layer>, range: LsnRange) -> Result<SealedLayer> {
+    let footer = *layer.footer();
+    if footer.kind != LayerKind::Delta
+        || range.is_empty()
+        || range.start < footer.lsns.start
+        || range.end > footer.lsns.end
+    {
+        return Err(PageStoreError::damaged(
+            "a slice",
+            format!("layer {} does not hold the changes of {range}", layer.id()),
+        ));
+    }
+    let mut writer = LayerWriter::delta(objects, range)?;
+    let mut cursor = LayerCursor::seek(
+        layer,
+        KeyRange {
+            start: PackedKey::MIN,
+            end: PackedKey::MAX,
+        },
+    )?;
+    while let Some(entry) = cursor.entry() {
+        if matches!(Key::unpack(&entry.key), Ok(Key::Boundaries { .. })) {
+            if let (Value::Item(bytes), _) = Value::from_stored(entry.tag, entry.value)?
+                && let Some((lsn, bytes)) = Boundaries::decode(&bytes)?.within(range)
+            {
+                writer.add(&entry.key, lsn, Value::Item(bytes).stored(true))?;
+            }
+        } else if range.contains(entry.lsn) {
+            writer.add(&entry.key, entry.lsn, (entry.tag, entry.value))?;
+        }
+        cursor.advance()?;
+    }
+    writer.finish(footer.keys)
+}

@@ -1,0 +1,192 @@
+//! Writes a layer as a stream: memory for one block, the index and the key hashes.
+
+use neon_objects::{ObjectStore, ObjectWriter};
+use neon_types::{KeyRange, LayerId, Lsn, LsnRange, PackedKey};
+use zstd::bulk::Compressor;
+
+use super::format::{
+    BLOCK_TARGET, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, LayerKind, MAX_BLOCKS, header, put_entry,
+};
+use super::{REDO_VERSION, filter};
+use crate::value::MAX_VALUE;
+use crate::{PageStoreError, Result};
+
+/// Fast: a seal competes with ingest for the processor.
+const COMPRESSION: i32 = 1;
+
+/// A layer that is being written. Dropped unfinished, it leaves nothing behind.
+pub struct LayerWriter {
+    out: ObjectWriter,
+    kind: LayerKind,
+    lsns: LsnRange,
+    compressor: Compressor<'static>,
+    compressed: Vec<u8>,
+    block: Vec<u8>,
+    block_entries: u32,
+    first: Option<(PackedKey, Lsn)>,
+    last: Option<(PackedKey, Lsn)>,
+    index: Vec<u8>,
+    hashes: Vec<u64>,
+    entries: u64,
+    raw_bytes: u64,
+}
+
+/// A layer that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedLayer {
+    /// Its name.
+    pub id: LayerId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What it says about itself.
+    pub footer: LayerFooter,
+}
+
+impl LayerWriter {
+    /// Begins a layer of changes in `lsns`.
+    pub fn delta(objects: &ObjectStore, lsns: LsnRange) -> Result<LayerWriter> {
+        LayerWriter::create(objects, LayerKind::Delta, lsns)
+    }
+
+    /// Begins a layer of all keys at `lsn`.
+    pub fn image(objects: &ObjectStore, lsn: Lsn) -> Result<LayerWriter> {
+        LayerWriter::create(objects, LayerKind::Image, LsnRange { start: lsn, end: lsn })
+    }
+
+    pub(super) fn create(objects: &ObjectStore, kind: LayerKind, lsns: LsnRange) -> Result<LayerWriter> {
+        let mut out = objects.writer()?;
+        out.append(&header(kind))?;
+        let compressor =
+            Compressor::new(COMPRESSION).map_err(PageStoreError::io("compress for", objects.directory()))?;
+        Ok(LayerWriter {
+            out,
+            kind,
+            lsns,
+            compressor,
+            compressed: Vec::new(),
+            block: Vec::with_capacity(2 * BLOCK_TARGET),
+            block_entries: 0,
+            first: None,
+            last: None,
+            index: Vec::new(),
+            hashes: Vec::new(),
+            entries: 0,
+            raw_bytes: 0,
+        })
+    }
+
+    /// Returns the bytes written so far, of the last blocks as they are before compression.
+    pub fn len(&self) -> u64 {
+        self.out.len() + self.block.len() as u64
+    }
+
+    /// Returns true when no version was added.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Returns the key that was added last.
+    pub fn last_key(&self) -> Option<PackedKey> {
+        self.last.map(|(key, _)| key)
+    }
+
+    /// Adds a version in its stored form; (key, LSN) must ascend.
+    pub(crate) fn add(&mut self, key: &PackedKey, lsn: Lsn, (tag, value): (u8, &[u8])) -> Result<()> {
+        if value.len() > MAX_VALUE {
+            return Err(PageStoreError::TooLarge {
+                what: format!("the value of {key:?} at {lsn}"),
+                len: value.len() as u64,
+                limit: MAX_VALUE as u64,
+            });
+        }
+        let fits = match self.kind {
+            LayerKind::Image => lsn == self.lsns.end,
+            LayerKind::Delta => self.lsns.contains(lsn),
+        };
+        if !fits || self.last.is_some_and(|last| last >= (*key, lsn)) {
+            return Err(PageStoreError::damaged(
+                "a layer",
+                format!(
+                    "the version of {key:?} at {lsn} is out of order or outside {}",
+                    self.lsns
+                ),
+            ));
+        }
+        if self.last_key() != Some(*key) {
+            self.hashes.push(filter::hash(key));
+        }
+        self.first.get_or_insert((*key, lsn));
+        self.last = Some((*key, lsn));
+        put_entry(&mut self.block, key, lsn, tag, value);
+        self.block_entries += 1;
+        self.entries += 1;
+        if self.block.len() >= BLOCK_TARGET {
+            self.close_block()?;
+        }
+        Ok(())
+    }
+
+    fn close_block(&mut self) -> Result<()> {
+        let Some((key, lsn)) = self.first.take() else {
+            return Ok(());
+        };
+        if self.index.len() >= MAX_BLOCKS * INDEX_ENTRY {
+            return Err(PageStoreError::TooLarge {
+                what: "a layer".to_owned(),
+                len: self.out.len(),
+                limit: self.out.len(),
+            });
+        }
+        let failed = |error| PageStoreError::damaged("a layer that is written", error);
+        self.compressed.clear();
+        self.compressed
+            .reserve(zstd::zstd_safe::compress_bound(self.block.len()));
+        self.compressor
+            .compress_to_buffer(&self.block, &mut self.compressed)
+            .map_err(failed)?;
+        let entry = IndexEntry {
+            key,
+            lsn,
+            at: self.out.len(),
+            len: u32::try_from(self.compressed.len()).unwrap_or(u32::MAX),
+            raw_len: u32::try_from(self.block.len()).unwrap_or(u32::MAX),
+            entries: self.block_entries,
+            crc: crc32c::crc32c(&self.compressed),
+        };
+        entry.encode(&mut self.index);
+        self.out.append(&self.compressed)?;
+        self.raw_bytes += self.block.len() as u64;
+        self.block.clear();
+        self.block_entries = 0;
+        Ok(())
+    }
+
+    /// Makes the layer durable under its name. It answers for `keys`, which must hold every key that was added.
+    pub fn finish(mut self, keys: KeyRange) -> Result<SealedLayer> {
+        self.close_block()?;
+        let index_at = self.out.len();
+        let filter = filter::build(&self.hashes);
+        self.out.append(&self.index)?;
+        self.out.append(&filter)?;
+        let footer = LayerFooter {
+            kind: self.kind,
+            keys,
+            lsns: self.lsns,
+            entries: self.entries,
+            distinct_keys: self.hashes.len() as u64,
+            raw_bytes: self.raw_bytes,
+            redo_version: REDO_VERSION,
+            index_at,
+            blocks: u32::try_from(self.index.len() / INDEX_ENTRY).unwrap_or(u32::MAX),
+            index_crc: crc32c::crc32c(&self.index),
+            filter_at: index_at + self.index.len() as u64,
+            filter_len: u32::try_from(filter.len()).unwrap_or(u32::MAX),
+            filter_crc: crc32c::crc32c(&filter),
+        };
+        self.out.append(&footer.encode())?;
+        let len = self.out.len();
+        debug_assert!(index_at >= HEADER as u64);
+        let id = LayerId(self.out.finish()?);
+        Ok(SealedLayer { id, len, footer })
+    }
+}

@@ -1,0 +1,323 @@
+//! Timelines: WAL files, an index over what is not sealed, and the layers of what is.
+//!
+//! ```text
+//! timelines/<id>/state    TimelineState       timelines/<id>/wal/       segment files
+//! timelines/<id>/ladder   digest ladder
+//! ```
+//! Lock order: `sealing`, `indexer`, `state`, `memory`; of a timeline before those of its ancestor, except that nobody waits for
+//! another timeline's `sealing` while holding locks of its own.
+
+mod accept;
+mod feed;
+mod history;
+mod ladder;
+mod open;
+mod read;
+mod scan;
+mod seal;
+mod state;
+mod transfer;
+mod wal;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+use neon_objects::WalDigest;
+use neon_postgres::PgVersion;
+use neon_redo::Cluster;
+use neon_types::{Lsn, LsnRange, Position, TimelineId};
+
+pub use accept::AcceptPart;
+pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
+pub use transfer::{SlicePart, WalReader};
+
+use crate::boundaries::RecordSpan;
+use crate::map::LayerMap;
+use crate::store::{Core, Registry};
+use crate::{Ingest, PageStoreError, Result};
+use feed::Indexer;
+use ladder::Ladder;
+use open::OpenLayer;
+use wal::Wal;
+
+pub(crate) const WAL_DIRECTORY: &str = "wal";
+
+/// One linear WAL history: takes WAL in, gives pages out at any LSN of it and of what it forked from.
+///
+/// Shared between threads: reads go on during appends and seals.
+pub struct Timeline {
+    id: TimelineId,
+    directory: PathBuf,
+    start: Lsn,
+    tli: u32,
+    version: PgVersion,
+    system_id: u64,
+    segment_size: u32,
+    hints_logged: bool,
+    ancestor: Option<Arc<Timeline>>,
+    core: Arc<Core>,
+    registry: Weak<Registry>,
+    state: Mutex<TimelineState>,
+    memory: RwLock<Memory>,
+    end: AtomicU64,
+    wal: Wal,
+    indexer: Mutex<Indexer>,
+    sealing: Mutex<()>,
+}
+
+/// Where versions are: newest in `open`, older in `frozen`, all others by `map` or, without one, at the ancestor's.
+struct Memory {
+    open: OpenLayer,
+    frozen: Option<Arc<OpenLayer>>,
+    map: Option<Arc<LayerMap>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Timeline {
+    /// Opens a timeline: reads its state and map, and indexes its WAL beyond what is sealed.
+    pub(crate) fn open(
+        id: TimelineId,
+        directory: PathBuf,
+        core: Arc<Core>,
+        registry: Weak<Registry>,
+        ancestor: Option<Arc<Timeline>>,
+    ) -> Result<Timeline> {
+        let state = TimelineState::read(id, &directory)?;
+        let map = match state.layer_map {
+            Some(map) => Some(Arc::new(LayerMap::read(&core.objects, map)?)),
+            None => None,
+        };
+        let fits = |sealed: Lsn| sealed == state.sealed;
+        if map
+            .as_ref()
+            .map_or(state.sealed != state.start, |map| !fits(map.sealed()))
+        {
+            return Err(PageStoreError::DamagedState {
+                timeline: id,
+                reason: format!("its layer map does not end at {}", state.sealed),
+            });
+        }
+        let wal = Wal::open(directory.join(WAL_DIRECTORY), &state)?;
+        let ladder = Ladder::open(&directory, state.start, state.segment_size)?;
+        let timeline = Timeline {
+            id,
+            start: state.start,
+            tli: state.tli,
+            version: state.version,
+            system_id: state.system_id,
+            segment_size: state.segment_size,
+            hints_logged: state.hints_logged,
+            ancestor,
+            core,
+            registry,
+            end: AtomicU64::new(state.sealed.0),
+            memory: RwLock::new(Memory {
+                open: OpenLayer::new(state.sealed),
+                frozen: None,
+                map,
+            }),
+            indexer: Mutex::new(Indexer::new(Ingest::new(state.version), ladder)),
+            sealing: Mutex::new(()),
+            state: Mutex::new(state),
+            directory,
+            wal,
+        };
+        timeline.recover()?;
+        Ok(timeline)
+    }
+
+    /// Indexes what is whole in the WAL files; a torn tail stays where it is until it is received again.
+    fn recover(&self) -> Result<()> {
+        {
+            let _sealing = lock(&self.sealing);
+            self.adopt_map()?;
+        }
+        let mut indexer = lock(&self.indexer);
+        match self.index_all(&mut indexer) {
+            Err(PageStoreError::BrokenWal { lsn, reason, .. }) => {
+                tracing::debug!(timeline = %self.id, %lsn, reason, "the WAL that is held ends here");
+                indexer.ladder.feed(&self.wal, self.end())
+            }
+            result => result,
+        }
+    }
+
+    /// Forgets what is indexed and neither sealed nor about to be; the caller indexes it again.
+    fn forget_open(&self, indexer: &mut Indexer) -> Result<()> {
+        let mut memory = write(&self.memory);
+        let frozen = memory.frozen.as_ref().map(|frozen| frozen.range().end);
+        let sealed = memory.map.as_ref().map_or(self.start, |map| map.sealed());
+        let from = frozen.unwrap_or(sealed);
+        memory.open = OpenLayer::new(from);
+        self.set_end(from);
+        drop(memory);
+        indexer.reset(self.new_ingest());
+        indexer.ladder.cut(&self.wal, self.wal.received())
+    }
+
+    fn new_ingest(&self) -> Ingest {
+        Ingest::new(self.version)
+    }
+
+    fn redo_cluster(&self) -> Cluster {
+        Cluster {
+            version: self.version,
+            hints_logged: self.hints_logged,
+        }
+    }
+
+    fn set_end(&self, end: Lsn) {
+        self.end.store(end.0, Ordering::Release);
+    }
+
+    /// Returns its id.
+    pub fn id(&self) -> TimelineId {
+        self.id
+    }
+
+    /// Returns where it forks off, none for an import.
+    pub fn ancestor(&self) -> Option<Position> {
+        let ancestor = self.ancestor.as_ref()?;
+        Some(Position {
+            timeline: ancestor.id,
+            lsn: self.start,
+        })
+    }
+
+    /// Returns the timeline that it forks from.
+    pub fn ancestor_timeline(&self) -> Option<&Arc<Timeline>> {
+        self.ancestor.as_ref()
+    }
+
+    /// Returns its number for Postgres.
+    pub fn tli(&self) -> u32 {
+        self.tli
+    }
+
+    /// Returns the version of Postgres that writes it.
+    pub fn version(&self) -> PgVersion {
+        self.version
+    }
+
+    /// Returns the fork or import LSN.
+    pub fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// Returns the end of the last whole record that is indexed.
+    pub fn end(&self) -> Lsn {
+        Lsn(self.end.load(Ordering::Acquire))
+    }
+
+    /// Returns the LSN up to which the layer map serves everything.
+    pub fn sealed(&self) -> Lsn {
+        lock(&self.state).sealed
+    }
+
+    /// Returns a copy of its state.
+    pub fn state(&self) -> TimelineState {
+        lock(&self.state).clone()
+    }
+
+    /// Changes writer, branch, provisional or published end, durably. Other fields stay as they are, whatever `change` does.
+    pub fn update_state(&self, change: impl FnOnce(&mut TimelineState)) -> Result<()> {
+        let mut state = lock(&self.state);
+        let mut changed = state.clone();
+        change(&mut changed);
+        let mut next = state.clone();
+        next.writer = changed.writer;
+        next.branch = changed.branch;
+        next.provisional = changed.provisional;
+        next.published_end = changed.published_end;
+        if next != *state {
+            next.write(&self.directory)?;
+            *state = next;
+        }
+        Ok(())
+    }
+
+    /// Returns the directory that holds it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the rungs of the digest ladder: one for each WAL segment of which this timeline's part is held whole.
+    pub fn ladder(&self) -> Vec<WalDigest> {
+        lock(&self.indexer).ladder.rungs().to_vec()
+    }
+
+    /// Returns what a commit at `upto` after one at `since` records: the rungs that end in between, and the digest of the open
+    /// part of the last segment where its WAL is still here.
+    pub fn digests(&self, since: Lsn, upto: Lsn) -> Result<Vec<WalDigest>> {
+        let _pin = self.wal.pin();
+        lock(&self.indexer).ladder.between(&self.wal, since, upto)
+    }
+
+    /// Returns the current layer map, none while reads go through the ancestor.
+    pub fn layer_map(&self) -> Option<Arc<LayerMap>> {
+        read(&self.memory).map.clone()
+    }
+
+    fn root(&self) -> &Timeline {
+        let mut timeline = self;
+        while let Some(ancestor) = &timeline.ancestor {
+            timeline = ancestor;
+        }
+        timeline
+    }
+
+    /// Returns the record that the import ends with.
+    fn root_record(&self) -> RecordSpan {
+        let root = self.root();
+        let start = lock(&root.state)
+            .import
+            .as_ref()
+            .map_or(root.start, |import| import.prev_record);
+        RecordSpan {
+            start,
+            end: root.start,
+        }
+    }
+
+    fn check_readable(&self, lsn: Lsn) -> Result<()> {
+        let root = self.root();
+        let base_is_here = read(&root.memory).map.is_some();
+        if lsn < root.start || lsn > self.end() || !base_is_here {
+            return Err(self.not_readable(lsn));
+        }
+        Ok(())
+    }
+
+    fn not_readable(&self, lsn: Lsn) -> PageStoreError {
+        PageStoreError::NotReadable {
+            timeline: self.id,
+            lsn,
+            readable: LsnRange {
+                start: self.root().start,
+                end: self.end(),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Timeline")
+            .field("id", &self.id)
+            .field("start", &self.start)
+            .field("end", &self.end())
+            .finish_non_exhaustive()
+    }
+}

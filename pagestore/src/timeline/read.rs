@@ -1,0 +1,333 @@
+//! One key at one LSN: find its versions, rebuild its value.
+
+use std::sync::Arc;
+
+use neon_postgres::Page;
+use neon_postgres::checkpoint::CheckpointState;
+use neon_postgres::wal::Record;
+use neon_redo::RedoError;
+use neon_redo::change::Change;
+use neon_types::{Key, Lsn, LsnRange, PackedKey, RelTag};
+
+use super::open::{OpenVersion, Slot};
+use super::{Timeline, read};
+use crate::items::RelSize;
+use crate::layer::{Entries, Layer, LayerCache};
+use crate::map::LayerMap;
+use crate::value::{Value, is_whole_tag};
+use crate::{PageStoreError, Result};
+
+/// Copies of copies of relations that are followed.
+const MAX_COPIES: u32 = 16;
+
+/// A version that was found, with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub lsn: Lsn,
+    pub whole: bool,
+    pub value: Value,
+}
+
+impl Timeline {
+    /// Appends the versions of `key` above `floor` and at or below `lsn`, newest first, down to the first one that needs no
+    /// older one; true if there was such a one.
+    pub(crate) fn collect(
+        &self,
+        key: &PackedKey,
+        lsn: Lsn,
+        floor: Lsn,
+        found: &mut Vec<Found>,
+    ) -> Result<bool> {
+        let _pin = self.wal.pin();
+        let mut slots = Vec::new();
+        let map = {
+            let memory = read(&self.memory);
+            let mut whole = false;
+            for layer in [Some(&memory.open), memory.frozen.as_deref()]
+                .into_iter()
+                .flatten()
+            {
+                if whole {
+                    break;
+                }
+                layer.newest_first(key, lsn, floor, |version| {
+                    slots.push(version.clone());
+                    whole = version.whole;
+                    !whole
+                });
+            }
+            memory.map.clone()
+        };
+        for version in slots {
+            let resolved = self.resolve(version)?;
+            let whole = resolved.whole;
+            found.push(resolved);
+            if whole {
+                return Ok(true);
+            }
+        }
+        match (map, &self.ancestor) {
+            (Some(map), _) => {
+                collect_sealed(&self.core.cache, &self.core.objects, &map, key, lsn, floor, found)
+            }
+            (None, Some(ancestor)) => ancestor.collect(key, lsn.min(self.start()), floor, found),
+            (None, None) => Ok(false),
+        }
+    }
+
+    /// Returns the value of a version in memory; of a WAL record the whole record.
+    pub(crate) fn resolve(&self, version: OpenVersion) -> Result<Found> {
+        let value = match version.slot {
+            Slot::Put(value) => Arc::unwrap_or_clone(value),
+            Slot::Wal { start, .. } => Value::Record(self.wal.record(start, version.lsn)?),
+        };
+        Ok(Found {
+            lsn: version.lsn,
+            whole: version.whole,
+            value,
+        })
+    }
+
+    /// Returns the newest version of `key` at or below `lsn`, as it is stored.
+    pub(crate) fn newest(&self, key: Key, lsn: Lsn) -> Result<Option<(Lsn, Value)>> {
+        let mut found = Vec::new();
+        self.collect(&key.pack(), lsn, Lsn::INVALID, &mut found)?;
+        Ok(found.into_iter().next().map(|found| (found.lsn, found.value)))
+    }
+
+    /// Returns the value of a metadata item or SLRU page at `lsn`, which is not checked.
+    pub(crate) fn value(&self, key: Key, lsn: Lsn) -> Result<Option<Arc<[u8]>>> {
+        let mut found = Vec::new();
+        self.collect(&key.pack(), lsn, Lsn::INVALID, &mut found)?;
+        self.finish_value(key, found)
+    }
+
+    /// Returns the bytes that versions, newest first, make of a key without floors.
+    pub(crate) fn finish_value(&self, key: Key, mut found: Vec<Found>) -> Result<Option<Arc<[u8]>>> {
+        match found.first().map(|found| &found.value) {
+            None | Some(Value::Absent) => return Ok(None),
+            Some(Value::Item(_)) => {
+                if let Value::Item(bytes) = found.swap_remove(0).value {
+                    return Ok(Some(bytes.into()));
+                }
+            }
+            Some(_) => {}
+        }
+        let page = self.rebuild(key, found, || Ok(None))?;
+        Ok(Some(page.as_bytes().as_slice().into()))
+    }
+
+    /// Returns the page that versions, newest first, make; `base` is what was there before the oldest of them.
+    pub(crate) fn rebuild(
+        &self,
+        key: Key,
+        found: Vec<Found>,
+        base: impl FnOnce() -> Result<Option<Page>>,
+    ) -> Result<Page> {
+        let mut page = if found.last().is_some_and(|oldest| oldest.whole) {
+            Page::zeroed()
+        } else {
+            base()?.unwrap_or_else(Page::zeroed)
+        };
+        for Found { lsn, value, .. } in found.into_iter().rev() {
+            match value {
+                Value::Image(image) => page = image,
+                Value::Record(bytes) => self.redo(key, lsn, bytes, &mut page)?,
+                Value::Change(bytes) => {
+                    let change = Change::decode(&bytes).map_err(|error| {
+                        PageStoreError::damaged(format!("the change of {key:?} at {lsn}"), error)
+                    })?;
+                    change.apply(lsn, &mut page);
+                }
+                Value::Absent => page = Page::zeroed(),
+                Value::Item(_) => return Err(PageStoreError::WrongKind { key, lsn }),
+            }
+        }
+        Ok(page)
+    }
+
+    fn redo(&self, key: Key, lsn: Lsn, bytes: Vec<u8>, page: &mut Page) -> Result<()> {
+        let record = Record::decode(self.version, bytes)
+            .map_err(|error| PageStoreError::damaged(format!("the record of {key:?} at {lsn}"), error))?;
+        let index = record
+            .blocks
+            .iter()
+            .position(|block| Key::Block(block.rel, block.block) == key)
+            .ok_or_else(|| {
+                PageStoreError::damaged(
+                    format!("the record of {key:?} at {lsn}"),
+                    "it does not name the block",
+                )
+            })?;
+        neon_redo::redo(&self.redo_cluster(), &record, lsn, index, page).map_err(|error| match error {
+            RedoError::Unsupported { name, .. } => PageStoreError::Unsupported { key, name, lsn },
+            error => PageStoreError::Redo {
+                key,
+                lsn,
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    /// Returns a block as it is after the last record that ends at or below `lsn`; `pd_checksum` is 0.
+    ///
+    /// Errors: [`PageStoreError::NoRelation`], [`PageStoreError::NoBlock`]; [`PageStoreError::Unsupported`] if it takes a
+    /// record that redo does not know.
+    pub fn get_page(&self, rel: RelTag, block: u32, lsn: Lsn) -> Result<Page> {
+        self.check_readable(lsn)?;
+        let size = self
+            .rel_size_item(rel, lsn)?
+            .ok_or(PageStoreError::NoRelation { rel, lsn })?;
+        if block >= size.size {
+            return Err(PageStoreError::NoBlock {
+                rel,
+                block,
+                size: size.size,
+                lsn,
+            });
+        }
+        self.page(rel, block, lsn, &size, 0)
+    }
+
+    fn page(&self, rel: RelTag, block: u32, lsn: Lsn, size: &RelSize, copies: u32) -> Result<Page> {
+        let key = Key::Block(rel, block);
+        let mut found = Vec::new();
+        self.collect(&key.pack(), lsn, size.floor(block), &mut found)?;
+        self.rebuild(key, found, || self.copied_page(block, size, copies))
+    }
+
+    /// Returns the page that a block was copied from when its relation was made, if it was.
+    pub(crate) fn copied_page(&self, block: u32, size: &RelSize, copies: u32) -> Result<Option<Page>> {
+        let Some((source, lsn)) = size.source(block) else {
+            return Ok(None);
+        };
+        let Some(size) = self.rel_size_item(source, lsn)? else {
+            return Ok(None);
+        };
+        if block >= size.size || copies >= MAX_COPIES {
+            return Ok(None);
+        }
+        self.page(source, block, lsn, &size, copies + 1).map(Some)
+    }
+
+    pub(crate) fn rel_size_item(&self, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
+        let item = self.value(Key::RelSize(rel), lsn)?;
+        item.map(|bytes| RelSize::decode(&bytes))
+            .transpose()
+            .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error))
+    }
+
+    /// Returns the number of blocks of a relation fork at `lsn`, none if it does not exist.
+    pub fn rel_size(&self, rel: RelTag, lsn: Lsn) -> Result<Option<u32>> {
+        self.check_readable(lsn)?;
+        Ok(self.rel_size_item(rel, lsn)?.map(|size| size.size))
+    }
+
+    /// Returns a metadata item or the 8192 bytes of an SLRU page at `lsn`, none if it does not exist.
+    pub fn get_item(&self, key: Key, lsn: Lsn) -> Result<Option<Arc<[u8]>>> {
+        self.check_readable(lsn)?;
+        if let Key::Block(rel, block) = key {
+            return Ok(Some(self.get_page(rel, block, lsn)?.as_bytes().as_slice().into()));
+        }
+        self.value(key, lsn)
+    }
+
+    /// Returns the checkpoint state after the last record that ends at or below `lsn`; `last_record` is that record's start.
+    pub fn checkpoint_state(&self, lsn: Lsn) -> Result<CheckpointState> {
+        let bytes = self
+            .get_item(Key::Checkpoint, lsn)?
+            .ok_or_else(|| self.not_readable(lsn))?;
+        let (_, mut state) = CheckpointState::decode(&bytes)
+            .map_err(|error| PageStoreError::damaged(format!("the checkpoint state at {lsn}"), error))?;
+        // The item changes only when more than this field does.
+        state.last_record = self.record_at_or_before(lsn)?.start;
+        Ok(state)
+    }
+}
+
+/// As [`Timeline::collect`], from the layers of a map.
+pub(crate) fn collect_sealed(
+    cache: &LayerCache,
+    objects: &neon_objects::ObjectStore,
+    map: &LayerMap,
+    key: &PackedKey,
+    lsn: Lsn,
+    floor: Lsn,
+    found: &mut Vec<Found>,
+) -> Result<bool> {
+    let begin = found.len();
+    let mut whole: Option<Lsn> = None;
+    for visit in map.plan(key, lsn, floor) {
+        if whole.is_some_and(|whole| visit.lsns.end <= whole) {
+            break;
+        }
+        let layer = cache.layer(objects, visit.entry.layer)?;
+        if layer.may_hold(key)
+            && let Some(lsn) = versions_in_layer(cache, &layer, key, visit.lsns, found)?
+        {
+            whole = whole.max(Some(lsn));
+        }
+    }
+    // Received layers may overlap others: one version at one LSN, and nothing below the newest whole one.
+    let tail = found.get_mut(begin..).unwrap_or_default();
+    if !tail.is_sorted_by(|newer, older| newer.lsn > older.lsn) {
+        let mut sorted = found.split_off(begin);
+        sorted.sort_by_key(|version| std::cmp::Reverse(version.lsn));
+        sorted.dedup_by_key(|version| version.lsn);
+        found.extend(sorted);
+    }
+    if let Some(place) = found.iter().skip(begin).position(|version| version.whole) {
+        found.truncate(begin + place + 1);
+    }
+    Ok(whole.is_some())
+}
+
+/// Appends the versions of `key` in `lsns` that a layer holds, newest first, down to the first whole one, whose LSN it returns.
+fn versions_in_layer(
+    cache: &LayerCache,
+    layer: &Layer,
+    key: &PackedKey,
+    lsns: LsnRange,
+    found: &mut Vec<Found>,
+) -> Result<Option<Lsn>> {
+    let mut block = layer.seek(key, lsns.end);
+    loop {
+        let Some(first) = layer.index_entry(block) else {
+            return Ok(None);
+        };
+        if first.key > *key {
+            return Ok(None);
+        }
+        let bytes = cache.block(layer, block)?;
+        let mut here = Vec::new();
+        for entry in Entries(&bytes) {
+            let entry = entry.map_err(|reason| layer.damaged(reason))?;
+            if entry.key > *key {
+                break;
+            }
+            if entry.key == *key && lsns.contains(entry.lsn) {
+                if is_whole_tag(entry.tag) {
+                    here.clear();
+                }
+                here.push(entry);
+            }
+        }
+        for entry in here.iter().rev() {
+            let (value, whole) =
+                Value::from_stored(entry.tag, entry.value).map_err(|error| layer.damaged(error))?;
+            found.push(Found {
+                lsn: entry.lsn,
+                whole,
+                value,
+            });
+            if whole {
+                return Ok(Some(entry.lsn));
+            }
+        }
+        // Older versions of the key may be at the end of the block before.
+        if first.key < *key || first.lsn <= lsns.start || block == 0 {
+            return Ok(None);
+        }
+        block -= 1;
+    }
+}

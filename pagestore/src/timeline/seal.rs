@@ -1,0 +1,233 @@
+//! From open to sealed: sort by (key, LSN), write delta layers, then a layer map, then move the pointer.
+
+use std::sync::{Arc, TryLockError};
+
+use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
+
+use super::open::{OpenLayer, Slot};
+use super::{Timeline, lock, read, write};
+use crate::failpoint::failpoint;
+use crate::layer::LayerWriter;
+use crate::map::{LayerMap, MapEntry};
+use crate::value::Value;
+use crate::{PageStoreError, Result};
+use neon_postgres::wal::Record;
+
+impl Timeline {
+    /// Returns true when enough WAL is indexed and not sealed.
+    pub fn wants_seal(&self) -> bool {
+        let memory = read(&self.memory);
+        let open = memory.open.range();
+        let settings = &self.core.settings;
+        memory.frozen.is_none()
+            && (open.end.bytes_since(open.start) >= settings.seal_wal_bytes
+                || memory.open.versions() >= settings.seal_versions)
+    }
+
+    /// Writes everything that is indexed, and durable, into layers and returns the LSN up to which the layer map now serves
+    /// everything; none when there was nothing to do. Ingest and reads go on meanwhile; a second call waits for the first.
+    ///
+    /// After an error nothing is lost and nothing has changed: call it again.
+    pub fn seal(&self) -> Result<Option<Lsn>> {
+        // The map lists what lies below the fork too, so that must be sealed first.
+        self.seal_ancestor()?;
+        let _sealing = lock(&self.sealing);
+        self.adopt_map()?;
+        let Some(frozen) = self.freeze()? else {
+            return Ok(None);
+        };
+        let sealed = frozen.range().end;
+        let entries = self.write_layers(&frozen)?;
+        let base = read(&self.memory).map.clone();
+        let map = match base {
+            Some(map) => map.with(sealed, entries),
+            None => LayerMap::new(sealed, entries),
+        };
+        let id = map.write(&self.core.objects)?;
+        self.step("seal-after-map")?;
+        lock(&self.indexer).ladder.write()?;
+        self.step("seal-before-swap")?;
+        self.swap_map(Arc::new(map), id, sealed, None)?;
+        self.step("seal-after-swap")?;
+        self.children_adopt();
+        self.trim()?;
+        Ok(Some(sealed))
+    }
+
+    fn step(&self, name: &str) -> Result<()> {
+        failpoint(name).map_err(PageStoreError::io("seal", &self.directory))
+    }
+
+    pub(super) fn seal_ancestor(&self) -> Result<()> {
+        let Some(ancestor) = &self.ancestor else {
+            return Ok(());
+        };
+        if read(&self.memory).map.is_none() && ancestor.sealed() < self.start() {
+            ancestor.seal()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the ancestor's layers, clipped at the fork, as this timeline's first map. Nothing to do if it has one, or if the
+    /// ancestor is not sealed as far. The caller holds `sealing`.
+    pub(super) fn adopt_map(&self) -> Result<()> {
+        let Some(ancestor) = &self.ancestor else {
+            return Ok(());
+        };
+        if read(&self.memory).map.is_some() {
+            return Ok(());
+        }
+        let theirs = read(&ancestor.memory).map.clone();
+        let Some(theirs) = theirs.filter(|map| map.sealed() >= self.start()) else {
+            return Ok(());
+        };
+        let map = theirs.clipped(self.start());
+        let id = map.write(&self.core.objects)?;
+        let mut state = lock(&self.state);
+        let mut next = state.clone();
+        next.layer_map = Some(id);
+        next.write(&self.directory)?;
+        *state = next;
+        write(&self.memory).map = Some(Arc::new(map));
+        Ok(())
+    }
+
+    /// Gives timelines that fork from this one their own map where it reaches far enough now.
+    fn children_adopt(&self) {
+        for child in self
+            .registry
+            .upgrade()
+            .map(|registry| registry.open_children(self.id))
+            .unwrap_or_default()
+        {
+            // One that is sealing does it by itself; waiting for it here could be waiting for each other.
+            let result = match child.sealing.try_lock() {
+                Ok(_sealing) => child.adopt_map(),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    let _sealing = poisoned.into_inner();
+                    child.adopt_map()
+                }
+                Err(TryLockError::WouldBlock) => Ok(()),
+            };
+            if let Err(error) = result {
+                tracing::warn!(timeline = %child.id, %error, "a fork could not take over the layer map; its reads go on through its ancestor");
+            }
+        }
+    }
+
+    /// Sets what is open aside, durable, to be written; again what an earlier seal that failed had set aside.
+    fn freeze(&self) -> Result<Option<Arc<OpenLayer>>> {
+        if let Some(frozen) = read(&self.memory).frozen.clone() {
+            return Ok(Some(frozen));
+        }
+        // Nobody indexes while the WAL is made durable: what is sealed must not be more than what the disk has.
+        let mut indexer = lock(&self.indexer);
+        let durable = self.sync_wal()?;
+        let mut memory = write(&self.memory);
+        let range = memory.open.range();
+        if range.is_empty() {
+            return Ok(None);
+        }
+        if durable < range.end {
+            return Err(PageStoreError::Poisoned(self.id));
+        }
+        let mut open = std::mem::replace(&mut memory.open, OpenLayer::new(range.end));
+        open.freeze();
+        let frozen = Arc::new(open);
+        memory.frozen = Some(Arc::clone(&frozen));
+        drop(memory);
+        indexer.forget_marks();
+        Ok(Some(frozen))
+    }
+
+    fn write_layers(&self, frozen: &OpenLayer) -> Result<Vec<MapEntry>> {
+        let lsns = frozen.range();
+        let target = self.core.settings.layer_bytes;
+        let mut layers = Layers {
+            timeline: self,
+            lsns,
+            entries: Vec::new(),
+            begin: PackedKey::MIN,
+        };
+        let mut writer = LayerWriter::delta(&self.core.objects, lsns)?;
+        for (key, versions) in frozen.iter() {
+            if writer.len() >= target && writer.last_key().is_some_and(|last| last < *key) {
+                layers.finish(writer, *key)?;
+                writer = LayerWriter::delta(&self.core.objects, lsns)?;
+            }
+            for version in versions {
+                match &version.slot {
+                    Slot::Put(value) => writer.add(key, version.lsn, value.stored(version.whole))?,
+                    Slot::Wal { start, index } => {
+                        let bytes = self.wal.record(*start, version.lsn)?;
+                        let record = Record::decode(self.version, bytes).map_err(|error| {
+                            PageStoreError::damaged(format!("the record at {start}"), error)
+                        })?;
+                        let value = Value::Record(record.slice_for_block(usize::from(*index)));
+                        writer.add(key, version.lsn, value.stored(version.whole))?;
+                    }
+                }
+            }
+        }
+        layers.finish(writer, PackedKey::MAX)?;
+        Ok(layers.entries)
+    }
+
+    /// Makes `map`, of that name, the one that reads use; what was frozen is served by it. With `wal_base`, WAL begins there.
+    pub(super) fn swap_map(
+        &self,
+        map: Arc<LayerMap>,
+        id: neon_types::LayerMapId,
+        sealed: Lsn,
+        wal_base: Option<Lsn>,
+    ) -> Result<()> {
+        let mut state = lock(&self.state);
+        let mut next = state.clone();
+        next.layer_map = Some(id);
+        next.sealed = sealed;
+        next.wal_base = wal_base.unwrap_or(next.wal_base);
+        next.write(&self.directory)?;
+        *state = next;
+        let mut memory = write(&self.memory);
+        memory.map = Some(map);
+        memory.frozen = None;
+        Ok(())
+    }
+
+    /// Deletes WAL in whole segments that is sealed and beyond what is to be kept, unless a fork still reads through here.
+    pub(crate) fn trim(&self) -> Result<u64> {
+        let sealed = self.sealed();
+        let keep_from = Lsn(self.end().0.saturating_sub(self.core.settings.keep_wal));
+        let forks = self
+            .registry
+            .upgrade()
+            .map(|registry| registry.lowest_uncovered_fork(self.id, self.start()));
+        let limit = sealed.min(keep_from).min(forks.flatten().unwrap_or(Lsn::MAX));
+        if limit <= self.wal.start() {
+            return Ok(0);
+        }
+        self.wal.trim(limit)
+    }
+}
+
+struct Layers<'a> {
+    timeline: &'a Timeline,
+    lsns: LsnRange,
+    entries: Vec<MapEntry>,
+    begin: PackedKey,
+}
+
+impl Layers<'_> {
+    /// Ends a layer; together they answer for every key, so that a map can be checked for gaps.
+    fn finish(&mut self, writer: LayerWriter, end: PackedKey) -> Result<()> {
+        let keys = KeyRange {
+            start: self.begin,
+            end,
+        };
+        let sealed = writer.finish(keys)?;
+        debug_assert_eq!(sealed.footer.lsns, self.lsns);
+        self.begin = end;
+        self.entries.push(MapEntry::whole(&sealed));
+        self.timeline.step("seal-after-layer")
+    }
+}

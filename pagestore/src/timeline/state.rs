@@ -1,0 +1,288 @@
+//! The state file of a timeline: the only thing of it that changes in place.
+//!
+//! TOML, so that a person can read it, and a last line `# crc32c XXXXXXXX` over everything before that line. Replaced by
+//! writing a new file, fsync, rename, fsync of the directory. docs/format/timeline.md lists the fields.
+
+use std::path::Path;
+
+use neon_objects::durable;
+use neon_postgres::PgVersion;
+use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
+use serde::{Deserialize, Serialize};
+
+use crate::{PageStoreError, Result};
+
+/// Version of the format of state files.
+const FORMAT: u32 = 1;
+/// Longest state file, in bytes.
+const MAX_STATE: usize = 1 << 20;
+const CHECKSUM: &str = "# crc32c ";
+pub(crate) const STATE_FILE: &str = "state";
+
+/// What a timeline is, and where what is held of it begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimelineState {
+    format: u32,
+    /// Its id, which is also the name of its directory.
+    pub id: TimelineId,
+    /// The repository that alone may extend it.
+    pub writer: RepoId,
+    /// The branch that it is open for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// It becomes history only with the first transaction (law 3).
+    pub provisional: bool,
+    /// Highest LSN ever committed; raised before any ref names it.
+    pub published_end: Lsn,
+    /// Its number for Postgres.
+    pub tli: u32,
+    /// Where it begins: the fork, or the end of the import.
+    pub start: Lsn,
+    /// `system_identifier` of the cluster.
+    #[serde(with = "decimal")]
+    pub system_id: u64,
+    /// Postgres version.
+    pub version: PgVersion,
+    /// Bytes in a WAL segment.
+    pub segment_size: u32,
+    /// Hint bits are WAL-logged: data checksums or `wal_log_hints` are on.
+    pub hints_logged: bool,
+    /// The map of its layers and its ancestors'; none while nothing is sealed and reads go through the ancestor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_map: Option<LayerMapId>,
+    /// Up to here the layer map serves everything; equal to `start` when nothing is sealed.
+    pub sealed: Lsn,
+    /// WAL is kept from here on at most: the start, or where received layers end.
+    pub wal_base: Lsn,
+    /// Where it forks off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ancestor: Option<Position>,
+    /// What it was imported from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportFacts>,
+}
+
+/// Of an import, what its id was derived from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportFacts {
+    /// Start of the shutdown checkpoint record, which ends where the timeline begins.
+    pub prev_record: Lsn,
+    /// BLAKE3 of the canonical (key, page) in key order, 64 hex digits.
+    pub digest: String,
+    /// TLI of the imported cluster.
+    pub tli: u32,
+}
+
+mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    // TOML integers are signed.
+    pub fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What all timelines of a cluster have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterFacts {
+    /// `system_identifier`
+    pub system_id: u64,
+    /// Postgres version.
+    pub version: PgVersion,
+    /// Bytes in a WAL segment.
+    pub segment_size: u32,
+    /// Hint bits are WAL-logged.
+    pub hints_logged: bool,
+}
+
+impl TimelineState {
+    pub(crate) fn new(
+        id: TimelineId,
+        writer: RepoId,
+        tli: u32,
+        start: Lsn,
+        cluster: ClusterFacts,
+    ) -> TimelineState {
+        TimelineState {
+            format: FORMAT,
+            id,
+            writer,
+            branch: None,
+            provisional: false,
+            published_end: start,
+            tli,
+            start,
+            system_id: cluster.system_id,
+            version: cluster.version,
+            segment_size: cluster.segment_size,
+            hints_logged: cluster.hints_logged,
+            layer_map: None,
+            sealed: start,
+            wal_base: start,
+            ancestor: None,
+            import: None,
+        }
+    }
+
+    /// Returns what all timelines of its cluster have in common.
+    pub fn cluster(&self) -> ClusterFacts {
+        ClusterFacts {
+            system_id: self.system_id,
+            version: self.version,
+            segment_size: self.segment_size,
+            hints_logged: self.hints_logged,
+        }
+    }
+
+    /// Returns what a peer needs beside id, ancestor, TLI, writer and start to make the same timeline: TOML.
+    pub fn facts(&self) -> Vec<u8> {
+        let facts = Facts {
+            format: FORMAT,
+            system_id: self.system_id,
+            version: self.version,
+            segment_size: self.segment_size,
+            hints_logged: self.hints_logged,
+            import: self.import.clone(),
+        };
+        toml_edit::ser::to_string(&facts).unwrap_or_default().into_bytes()
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        let text = toml_edit::ser::to_string_pretty(self)
+            .map_err(|error| PageStoreError::damaged("a timeline's state", error))?;
+        let crc = crc32c::crc32c(text.as_bytes());
+        Ok(format!("{text}{CHECKSUM}{crc:08x}\n").into_bytes())
+    }
+
+    pub(crate) fn decode(id: TimelineId, bytes: &[u8]) -> Result<TimelineState> {
+        let damaged = |reason: String| PageStoreError::DamagedState { timeline: id, reason };
+        let text = std::str::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
+        let (text, crc) = text
+            .trim_end_matches('\n')
+            .rsplit_once(CHECKSUM)
+            .ok_or_else(|| damaged("its checksum is missing".to_owned()))?;
+        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(text.as_bytes())) {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+        let state: TimelineState =
+            toml_edit::de::from_str(text).map_err(|error| damaged(error.to_string()))?;
+        if state.format != FORMAT {
+            return Err(damaged(format!(
+                "its format is {}, this program reads {FORMAT}",
+                state.format
+            )));
+        }
+        if state.id != id {
+            return Err(damaged(format!("it is that of timeline {}", state.id)));
+        }
+        let ordered = state.start <= state.sealed && state.start <= state.wal_base;
+        let forks_here = state.ancestor.is_none_or(|ancestor| ancestor.lsn == state.start);
+        if !ordered || !forks_here || !neon_postgres::wal::segment::is_valid_size(state.segment_size) {
+            return Err(damaged("its fields contradict each other".to_owned()));
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn read(id: TimelineId, directory: &Path) -> Result<TimelineState> {
+        let path = directory.join(STATE_FILE);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PageStoreError::NoSuchTimeline(id));
+            }
+            result => result.map_err(PageStoreError::io("read", &path))?,
+        };
+        if bytes.len() > MAX_STATE {
+            return Err(PageStoreError::DamagedState {
+                timeline: id,
+                reason: format!("it has {} bytes", bytes.len()),
+            });
+        }
+        TimelineState::decode(id, &bytes)
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        Ok(durable::replace(
+            &directory.join(STATE_FILE),
+            &self.encode()?,
+            0o600,
+        )?)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    format: u32,
+    #[serde(with = "decimal")]
+    system_id: u64,
+    version: PgVersion,
+    segment_size: u32,
+    hints_logged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<ImportFacts>,
+}
+
+/// A timeline that another repository made, as it describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedTimeline {
+    /// Its id.
+    pub id: TimelineId,
+    /// Where it forks off; none for an import.
+    pub ancestor: Option<Position>,
+    /// Its number for Postgres.
+    pub tli: u32,
+    /// The repository that alone may extend it.
+    pub writer: RepoId,
+    /// Where it begins.
+    pub start: Lsn,
+    /// [`TimelineState::facts`] of the sender.
+    pub facts: Vec<u8>,
+}
+
+impl ReceivedTimeline {
+    /// Returns the state of a timeline of which nothing is held yet.
+    pub(crate) fn state(&self) -> Result<TimelineState> {
+        let refused = |reason: String| PageStoreError::Refused {
+            timeline: self.id,
+            reason,
+        };
+        if self.facts.len() > MAX_STATE {
+            return Err(refused(format!("its facts have {} bytes", self.facts.len())));
+        }
+        let text = std::str::from_utf8(&self.facts).map_err(|error| refused(error.to_string()))?;
+        let facts: Facts = toml_edit::de::from_str(text).map_err(|error| refused(error.to_string()))?;
+        if facts.format != FORMAT || !neon_postgres::wal::segment::is_valid_size(facts.segment_size) {
+            return Err(refused(
+                "its facts are not of a form that this program knows".to_owned(),
+            ));
+        }
+        let forks_here = self.ancestor.is_none_or(|ancestor| ancestor.lsn == self.start);
+        if !forks_here
+            || self.ancestor.is_none() != facts.import.is_some()
+            || self.start.0 % 8 != 0
+            || !self.start.is_valid()
+        {
+            return Err(refused(
+                "its start is not where it forks or was imported".to_owned(),
+            ));
+        }
+        let cluster = ClusterFacts {
+            system_id: facts.system_id,
+            version: facts.version,
+            segment_size: facts.segment_size,
+            hints_logged: facts.hints_logged,
+        };
+        let mut state = TimelineState::new(self.id, self.writer, self.tli, self.start, cluster);
+        state.ancestor = self.ancestor;
+        state.import = facts.import;
+        Ok(state)
+    }
+}

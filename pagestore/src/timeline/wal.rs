@@ -1,0 +1,462 @@
+//! The WAL of one timeline as segment files: received bytes go to disk before anybody looks into them.
+//!
+//! Files have Postgres' names. The first one may begin with a hole: bytes before the timeline's start are not ours.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use neon_objects::durable;
+use neon_postgres::BLCKSZ;
+use neon_postgres::wal::segment;
+use neon_types::{Lsn, LsnRange, TimelineId};
+
+use super::TimelineState;
+use crate::failpoint::failpoint;
+use crate::{PageStoreError, Result};
+
+/// Open segment files that are kept for reading.
+const OPEN_FILES: usize = 16;
+
+pub(crate) struct Wal {
+    timeline: TimelineId,
+    directory: PathBuf,
+    tli: u32,
+    segment_size: u32,
+    /// First byte that is kept.
+    start: AtomicU64,
+    /// Readers that hold places in WAL that a seal may make dispensable.
+    pins: AtomicUsize,
+    tail: Mutex<Tail>,
+    files: Mutex<BTreeMap<u64, Arc<File>>>,
+}
+
+struct Tail {
+    received: Lsn,
+    durable: Lsn,
+    /// Raised when bytes are taken back.
+    epoch: u64,
+    writer: Option<(u64, Arc<File>)>,
+    dirty: Vec<Arc<File>>,
+    new_names: bool,
+    poisoned: bool,
+}
+
+/// Keeps WAL from being trimmed.
+pub(crate) struct Pin<'a>(&'a Wal);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Wal {
+    /// Opens the segment files in `directory`, which is made if it is missing.
+    pub(crate) fn open(directory: PathBuf, state: &TimelineState) -> Result<Wal> {
+        if let Some(parent) = directory.parent() {
+            durable::create_directories(parent, &directory)?;
+        }
+        let wal = Wal {
+            timeline: state.id,
+            tli: state.tli,
+            segment_size: state.segment_size,
+            start: AtomicU64::new(0),
+            pins: AtomicUsize::new(0),
+            tail: Mutex::new(Tail {
+                received: Lsn::INVALID,
+                durable: Lsn::INVALID,
+                epoch: 0,
+                writer: None,
+                dirty: Vec::new(),
+                new_names: false,
+                poisoned: false,
+            }),
+            files: Mutex::new(BTreeMap::new()),
+            directory,
+        };
+        let (start, received) = wal.survey(state)?;
+        wal.start.store(start.0, Ordering::Release);
+        let mut tail = wal.tail();
+        tail.received = received;
+        // What a dead process wrote may not have reached the disk.
+        tail.durable = state.sealed.min(received);
+        if received > start {
+            let last = wal.file(Lsn(received.0 - 1).segment(wal.size()))?;
+            tail.dirty.push(last);
+            tail.new_names = true;
+        }
+        drop(tail);
+        Ok(wal)
+    }
+
+    /// Returns the first byte that is kept and the end of the bytes that follow without a hole.
+    fn survey(&self, state: &TimelineState) -> Result<(Lsn, Lsn)> {
+        let lengths = self.lengths()?;
+        let base = state.wal_base;
+        let needed = base.max(state.sealed);
+        let kept: Vec<(u64, u64)> = lengths
+            .into_iter()
+            .filter(|(number, _)| *number >= base.segment(self.size()))
+            .collect();
+        let Some((first, _)) = kept.first() else {
+            return Ok((needed, needed));
+        };
+        let start = base.max(Lsn(first * self.size()));
+        let mut received = start;
+        for (number, len) in kept {
+            let begin = Lsn(number * self.size());
+            if received < begin || begin + len <= received {
+                break;
+            }
+            received = begin + len.min(self.size());
+        }
+        if start > needed {
+            return Err(PageStoreError::WalGone {
+                timeline: self.timeline,
+                at: needed,
+                start,
+            });
+        }
+        // A file that is cut below what is sealed already has nothing to tell.
+        if received < needed {
+            return Ok((needed, needed));
+        }
+        Ok((start, received))
+    }
+
+    fn lengths(&self) -> Result<BTreeMap<u64, u64>> {
+        let mut lengths = BTreeMap::new();
+        let failed = |error| PageStoreError::io("list", &self.directory)(error);
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if let Some((tli, number)) = segment::parse_file_name(&name, self.segment_size)
+                && tli == self.tli
+            {
+                lengths.insert(number, entry.metadata().map_err(failed)?.len());
+            }
+        }
+        Ok(lengths)
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn size(&self) -> u64 {
+        u64::from(self.segment_size)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.directory
+            .join(segment::file_name(self.tli, number, self.segment_size))
+    }
+
+    /// Returns the first byte that is kept.
+    pub(crate) fn start(&self) -> Lsn {
+        Lsn(self.start.load(Ordering::Acquire))
+    }
+
+    /// Returns the end of the bytes that were received.
+    pub(crate) fn received(&self) -> Lsn {
+        self.tail().received
+    }
+
+    /// Returns a number that changes whenever bytes are taken back, and the end of the bytes received.
+    pub(crate) fn epoch(&self) -> (u64, Lsn) {
+        let tail = self.tail();
+        (tail.epoch, tail.received)
+    }
+
+    /// Keeps everything that is there now from being trimmed while the pin lives.
+    pub(crate) fn pin(&self) -> Pin<'_> {
+        self.pins.fetch_add(1, Ordering::AcqRel);
+        Pin(self)
+    }
+
+    /// Writes bytes at `at`, which is at least `floor` and at most the received end; what was there beyond is forgotten.
+    pub(crate) fn append(&self, at: Lsn, bytes: &[u8], floor: Lsn) -> Result<()> {
+        let mut tail = self.tail();
+        if tail.poisoned {
+            return Err(PageStoreError::Poisoned(self.timeline));
+        }
+        if at < floor || at > tail.received {
+            return Err(PageStoreError::NotContiguous {
+                timeline: self.timeline,
+                at,
+                allowed: LsnRange {
+                    start: floor,
+                    end: tail.received,
+                },
+            });
+        }
+        if at < tail.received {
+            self.take_back(&mut tail, at)?;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let begin = tail.received;
+            let offset = begin.segment_offset(self.size());
+            let room = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
+            let (part, more) = rest.split_at(room.min(rest.len()));
+            let file = self.writer(&mut tail, begin)?;
+            let written = failpoint("wal-write").and_then(|()| file.write_all_at(part, offset));
+            if let Err(error) = written {
+                // How much of it is there is not known: the next append cuts the file first.
+                tail.writer = None;
+                return Err(PageStoreError::io("write", self.path(begin.segment(self.size())))(error));
+            }
+            tail.received = begin + part.len() as u64;
+            rest = more;
+        }
+        Ok(())
+    }
+
+    /// Returns the file of the segment that `at` is in, cut there, and marks it dirty.
+    fn writer(&self, tail: &mut Tail, at: Lsn) -> Result<Arc<File>> {
+        let number = at.segment(self.size());
+        if let Some((current, file)) = &tail.writer
+            && *current == number
+        {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.path(number);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| {
+                let offset = at.segment_offset(self.size());
+                if file.metadata()?.len() > offset {
+                    file.set_len(offset)?;
+                }
+                Ok(Arc::new(file))
+            })
+            .map_err(PageStoreError::io("open", &path))?;
+        self.files().insert(number, Arc::clone(&file));
+        tail.writer = Some((number, Arc::clone(&file)));
+        tail.dirty.push(Arc::clone(&file));
+        tail.new_names = true;
+        Ok(file)
+    }
+
+    fn take_back(&self, tail: &mut Tail, at: Lsn) -> Result<()> {
+        tail.epoch += 1;
+        tail.writer = None;
+        tail.received = at;
+        tail.durable = tail.durable.min(at);
+        let first = at.segment(self.size());
+        for number in self.lengths()?.into_keys().rev().filter(|number| *number > first) {
+            let path = self.path(number);
+            fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;
+            self.files().remove(&number);
+        }
+        tail.new_names = true;
+        // The file itself is cut when it is opened for writing.
+        self.files().remove(&first);
+        Ok(())
+    }
+
+    /// Makes what was received durable and returns the end of it. After a failure nothing is acknowledged any more until
+    /// [`Wal::reopen`]: nobody knows which bytes the disk has.
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        let (target, epoch, dirty, new_names, current) = {
+            let mut tail = self.tail();
+            if tail.poisoned {
+                return Err(PageStoreError::Poisoned(self.timeline));
+            }
+            if tail.durable == tail.received {
+                return Ok(tail.durable);
+            }
+            let dirty = std::mem::take(&mut tail.dirty);
+            let new_names = std::mem::take(&mut tail.new_names);
+            (tail.received, tail.epoch, dirty, new_names, tail.writer.clone())
+        };
+        let synced = failpoint("wal-fsync")
+            .and_then(|()| dirty.iter().try_for_each(|file| file.sync_data()))
+            .map_err(PageStoreError::io("fsync WAL in", &self.directory))
+            .and_then(|()| {
+                if new_names {
+                    durable::sync_directory(&self.directory)?;
+                }
+                Ok(())
+            });
+        let mut tail = self.tail();
+        if let Err(error) = synced {
+            tail.poisoned = true;
+            return Err(error);
+        }
+        // The file that is written now stays dirty: more may have been written while it was synced.
+        if let Some((_, file)) = current {
+            tail.dirty.push(file);
+        }
+        if tail.epoch == epoch {
+            tail.durable = tail.durable.max(target);
+        }
+        Ok(tail.durable)
+    }
+
+    /// Forgets everything that is not known to be durable, and all open files. Returns the durable end.
+    pub(crate) fn reopen(&self) -> Result<Lsn> {
+        let mut tail = self.tail();
+        let durable = tail.durable;
+        self.take_back(&mut tail, durable)?;
+        tail.dirty.clear();
+        tail.poisoned = false;
+        self.files().clear();
+        Ok(durable)
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, number: u64) -> Result<Arc<File>> {
+        if let Some(file) = self.files().get(&number) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.path(number);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PageStoreError::WalGone {
+                    timeline: self.timeline,
+                    at: Lsn(number * self.size()),
+                    start: self.start(),
+                });
+            }
+            result => Arc::new(result.map_err(PageStoreError::io("open", &path))?),
+        };
+        let mut files = self.files();
+        while files.len() >= OPEN_FILES {
+            files.pop_first();
+        }
+        files.insert(number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Fills `buffer` with the bytes from `at` on, all of which were received and are kept.
+    pub(crate) fn read(&self, at: Lsn, buffer: &mut [u8]) -> Result<()> {
+        if at < self.start() {
+            return Err(PageStoreError::WalGone {
+                timeline: self.timeline,
+                at,
+                start: self.start(),
+            });
+        }
+        let mut at = at;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let offset = at.segment_offset(self.size());
+            let room = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
+            let (part, more) = rest.split_at_mut(room.min(rest.len()));
+            let number = at.segment(self.size());
+            self.file(number)?
+                .read_exact_at(part, offset)
+                .map_err(PageStoreError::io("read", self.path(number)))?;
+            at = at + part.len() as u64;
+            rest = more;
+        }
+        Ok(())
+    }
+
+    /// Returns the record that begins at `start` and ends at or before `end`, page headers removed.
+    pub(crate) fn record(&self, start: Lsn, end: Lsn) -> Result<Vec<u8>> {
+        let bad = |reason: &str| PageStoreError::BrokenWal {
+            timeline: self.timeline,
+            lsn: start,
+            reason: reason.to_owned(),
+        };
+        let span = usize::try_from(end.bytes_since(start)).map_err(|_| bad("the record is too long"))?;
+        let mut raw = vec![0; span];
+        self.read(start, &mut raw)?;
+        let page = BLCKSZ as u64;
+        if start.0 / page == (end.0 - 1) / page && !start.0.is_multiple_of(page) {
+            cut_to_length(&mut raw).ok_or_else(|| bad("no record begins here"))?;
+            return Ok(raw);
+        }
+        let mut record = Vec::with_capacity(span);
+        let mut at = start;
+        let mut rest = raw.as_slice();
+        while !rest.is_empty() {
+            let data = segment::skip_header(at, self.segment_size);
+            let header = usize::try_from(data.bytes_since(at)).unwrap_or(0);
+            rest = rest.get(header..).unwrap_or_default();
+            let room = usize::try_from(page - data.0 % page).unwrap_or(0);
+            let (part, more) = rest.split_at(room.min(rest.len()));
+            record.extend_from_slice(part);
+            at = data + part.len() as u64;
+            rest = more;
+        }
+        cut_to_length(&mut record).ok_or_else(|| bad("no record begins here"))?;
+        Ok(record)
+    }
+
+    /// Deletes whole segments below `upto`, unless a reader has a pin. Returns the bytes that went.
+    pub(crate) fn trim(&self, upto: Lsn) -> Result<u64> {
+        let tail = self.tail();
+        if self.pins.load(Ordering::Acquire) > 0 {
+            return Ok(0);
+        }
+        let first_kept = upto.segment(self.size());
+        if Lsn(first_kept * self.size()) <= self.start() {
+            return Ok(0);
+        }
+        // The promise is withdrawn before the files go.
+        self.start.store(first_kept * self.size(), Ordering::Release);
+        let mut gone = 0;
+        for (number, len) in self
+            .lengths()?
+            .into_iter()
+            .filter(|(number, _)| *number < first_kept)
+        {
+            self.files().remove(&number);
+            let path = self.path(number);
+            fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;
+            gone += len;
+        }
+        drop(tail);
+        durable::sync_directory(&self.directory)?;
+        Ok(gone)
+    }
+
+    /// Forgets all WAL: the next bytes begin at `base`.
+    pub(crate) fn restart(&self, base: Lsn) -> Result<()> {
+        let mut tail = self.tail();
+        self.start.store(base.0, Ordering::Release);
+        tail.epoch += 1;
+        tail.writer = None;
+        tail.dirty.clear();
+        (tail.received, tail.durable) = (base, base);
+        self.files().clear();
+        for number in self.lengths()?.into_keys() {
+            let path = self.path(number);
+            fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;
+        }
+        durable::sync_directory(&self.directory)?;
+        Ok(())
+    }
+
+    /// Returns the directory of the segment files.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Cuts a buffer that begins with a record to the record's own length.
+fn cut_to_length(record: &mut Vec<u8>) -> Option<()> {
+    let stated = record.get(..4)?.try_into().ok().map(u32::from_le_bytes)?;
+    let stated = usize::try_from(stated).ok()?;
+    if stated < neon_postgres::wal::RECORD_HEADER_SIZE || stated > record.len() {
+        return None;
+    }
+    record.truncate(stated);
+    Some(())
+}
