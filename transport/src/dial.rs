@@ -54,7 +54,7 @@ pub async fn dial_with(
     options: &DialOptions,
 ) -> Result<Channel, TransportError> {
     let mut link = connect(address, options).await?;
-    match link.command(command).await.map_err(|error| after_start(error))? {
+    match link.command(command).await.map_err(after_start)? {
         Answer::CopyBoth => Ok(Channel::new(
             SendHalf::new(link.writer, Role::Client, None),
             RecvHalf::new(link.reader, Role::Client, None),
@@ -71,7 +71,7 @@ pub async fn dial_with(
 /// Errors: as [`dial_with`].
 pub async fn ask(address: &Address, question: &str, options: &DialOptions) -> Result<Rows, TransportError> {
     let mut link = connect(address, options).await?;
-    let answer = link.command(question).await.map_err(|error| after_start(error))?;
+    let answer = link.command(question).await.map_err(after_start)?;
     match answer {
         Answer::Rows(rows) => {
             // The answer is here; whether the goodbye arrives does not matter.

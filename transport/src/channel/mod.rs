@@ -184,3 +184,175 @@ impl<T> Drop for Lent<T> {
 fn small() -> BytesMut {
     BytesMut::with_capacity(64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn frame(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    fn is_cut<T: std::fmt::Debug>(result: Result<T, TransportError>) -> bool {
+        matches!(result, Err(TransportError::Cut { .. }))
+    }
+
+    #[tokio::test]
+    async fn both_sides_talk_and_end_cleanly() {
+        let (mut left, mut right) = Channel::pair();
+        left.send(frame("a")).await.unwrap();
+        right.send(frame("")).await.unwrap();
+        right.send(frame("b")).await.unwrap();
+        assert_eq!(right.recv().await.unwrap().unwrap(), "a");
+        assert_eq!(left.recv().await.unwrap().unwrap(), "");
+        assert_eq!(left.recv().await.unwrap().unwrap(), "b");
+        assert_eq!((left.sent(), left.received()), (1, 1));
+        let (left, right) = tokio::join!(left.finish(), right.finish());
+        left.unwrap();
+        right.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_direction_may_end_long_before_the_other() {
+        let (left, mut right) = Channel::pair();
+        let (mut send, mut recv) = left.split();
+        send.end().await.unwrap();
+        send.end().await.unwrap();
+        assert!(matches!(
+            send.send(frame("x")).await,
+            Err(TransportError::Finished)
+        ));
+        assert!(right.recv().await.unwrap().is_none());
+        right.send(frame("late")).await.unwrap();
+        assert_eq!(recv.recv().await.unwrap().unwrap(), "late");
+        let (ended, confirmed) = tokio::join!(right.finish(), Channel::join(send, recv).finish());
+        ended.unwrap();
+        confirmed.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dropped_channel_is_a_cut_not_an_end() {
+        let (mut left, mut right) = Channel::pair();
+        left.send(frame("last words")).await.unwrap();
+        drop(left);
+        assert_eq!(right.recv().await.unwrap().unwrap(), "last words");
+        assert!(is_cut(right.recv().await));
+        assert!(is_cut(right.recv().await), "and it stays one");
+        assert!(is_cut(right.send(frame("anybody?")).await));
+    }
+
+    #[tokio::test]
+    async fn dropping_only_the_sending_half_is_a_cut_too() {
+        let (left, mut right) = Channel::pair();
+        let (send, _recv) = left.split();
+        drop(send);
+        assert!(is_cut(right.recv().await));
+    }
+
+    #[tokio::test]
+    async fn a_reason_comes_instead_of_the_end_even_to_one_who_sends() {
+        let (left, mut right) = Channel::pair();
+        let reason = Refusal::new("55006", "an endpoint runs").with_hint("stop it");
+        left.fail(&reason).await.unwrap();
+        // Some frames may still fit into the connection.
+        let error = loop {
+            if let Err(error) = right.send(frame("more")).await {
+                break error;
+            }
+        };
+        let TransportError::Refused(seen) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(seen, reason);
+        assert!(matches!(right.recv().await, Err(TransportError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn a_frame_in_place_of_the_end_is_an_error_of_finish() {
+        let (left, mut right) = Channel::pair();
+        right.send(frame("unexpected")).await.unwrap();
+        assert!(matches!(
+            left.finish().await,
+            Err(TransportError::Protocol { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_receive_loses_nothing_and_an_abandoned_send_ends_it() {
+        let (mut left, mut right) = Channel::pair();
+        let big = Bytes::from(vec![5; 3 * PAIR_BUFFER]);
+        let sent = timeout(Duration::from_millis(20), left.send(big.clone())).await;
+        assert!(sent.is_err(), "more than the connection holds");
+        let received = timeout(Duration::from_millis(20), right.recv()).await;
+        assert!(received.is_err(), "half a frame");
+        assert!(is_cut(left.send(frame("x")).await));
+
+        let (mut left, mut right) = Channel::pair();
+        let sender = tokio::spawn(async move {
+            left.send(big).await.unwrap();
+            left
+        });
+        let mut tries = 0;
+        let got = loop {
+            tries += 1;
+            if let Ok(got) = timeout(Duration::from_micros(1), right.recv()).await {
+                break got.unwrap().unwrap();
+            }
+        };
+        assert_eq!((got.len(), got[0], tries > 0), (3 * PAIR_BUFFER, 5, true));
+        drop(sender.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_may_not_say_is_a_protocol_error() {
+        for (bytes, too_large) in [
+            (&b"Q\0\0\0\x04"[..], false),
+            (b"d\0\0\0\0", false),
+            (b"d\x01\0\0\x05", true),
+            (b"c\0\0\0\x05x", false),
+            (b"\0\0\0\0\0", false),
+        ] {
+            let (near, mut far) = tokio::io::duplex(64);
+            let (reader, writer) = tokio::io::split(near);
+            let mut channel = Channel::over(reader, writer);
+            far.write_all(bytes).await.unwrap();
+            match channel.recv().await {
+                Err(TransportError::FrameTooLarge { size, limit }) => {
+                    assert!(too_large && size == MAX_FRAME + 1 && limit == MAX_FRAME);
+                }
+                Err(TransportError::Protocol { .. }) => assert!(!too_large),
+                other => panic!("{bytes:?}: {other:?}"),
+            }
+            assert!(is_cut(channel.recv().await));
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn a_pair_that_is_cut_anywhere_is_cut_for_both() {
+        for bytes in 0..60 {
+            let (mut left, mut right) = crate::testing::pair_cut_after(bytes);
+            let talk = async move {
+                for _ in 0..5 {
+                    left.send(frame("12345")).await?;
+                    left.recv().await?;
+                }
+                left.finish().await
+            };
+            let echo = async move {
+                while let Some(frame) = right.recv().await? {
+                    right.send(frame).await?;
+                }
+                right.finish().await
+            };
+            // The whole conversation has 110 bytes.
+            let (talk, echo) = tokio::join!(talk, echo);
+            assert!(is_cut(talk) && is_cut(echo), "{bytes}");
+        }
+    }
+}

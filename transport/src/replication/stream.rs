@@ -9,7 +9,7 @@ use postgres_protocol::message::backend;
 use super::message::{self, Message, parse};
 use super::{Phase, Replication, about_slot, check_slot_name, refined};
 use crate::link::{Answer, refused};
-use crate::wire::bare;
+use crate::wire::{WireError, bare};
 use crate::{Rows, TransportError, sqlstate};
 
 /// Body limit of one piece of WAL, bytes. Postgres sends at most 128 KiB at once.
@@ -163,14 +163,24 @@ impl Replication {
     /// Tells the server how far we are: received, flushed to disk, applied. The server keeps WAL from `flush` on (in the slot),
     /// and its clean shutdown waits for `flush`. Not cancel-safe.
     ///
-    /// Errors: `Cut`; `Finished` after [`Event::Done`], when nobody listens any more.
+    /// A server that has just gone is no error here: why it went, cleanly or not, is what [`Replication::next`] says.
+    ///
+    /// Errors: `Finished` after [`Event::Done`]; `Cut` when an earlier call was dropped before it was through.
     pub async fn status(&mut self, write: Lsn, flush: Lsn, apply: Lsn) -> Result<(), TransportError> {
         if !matches!(self.phase, Phase::Streaming { .. }) {
             return Err(TransportError::Finished);
         }
         // The time is for the server's statistics alone.
         let update = message::status(write, flush, apply, false, SystemTime::now())?;
-        Ok(self.link.writer.write(&update).await?)
+        self.write(&update).await
+    }
+
+    /// Writes, unless the server has gone: its last words wait in the receive buffer, and they count.
+    async fn write(&mut self, message: &[u8]) -> Result<(), TransportError> {
+        match self.link.writer.write(message).await {
+            Ok(()) | Err(WireError::Io(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the end of the server's WAL as it last said, and of what was received here.
@@ -198,7 +208,7 @@ impl Replication {
         match self.phase {
             Phase::Idle | Phase::Ended(End::Shutdown) => return Ok(None),
             Phase::Streaming { .. } => {
-                self.link.writer.write(&bare(b'c')).await?;
+                self.write(&bare(b'c')).await?;
                 while self.next().await? != Event::Done {}
                 if self.end() == Some(End::Shutdown) {
                     return Ok(None);

@@ -176,3 +176,111 @@ impl std::fmt::Debug for MessageReader {
         f.debug_struct("MessageReader").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits(tag: u8) -> Option<usize> {
+        match tag {
+            b'd' => Some(100),
+            b'c' => Some(0),
+            _ => None,
+        }
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![tag];
+        bytes.extend((body.len() as u32 + 4).to_be_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn limits_are_checked_before_the_body_is_there() {
+        let all = |bytes: &[u8]| decode(&mut BytesMut::from(bytes), limits);
+        assert!(matches!(all(b"x"), Err(WireError::Unexpected(b'x'))));
+        assert!(matches!(
+            all(b"d\0\0\0\x69"),
+            Err(WireError::TooLarge {
+                tag: b'd',
+                size: 101,
+                limit: 100
+            })
+        ));
+        assert!(matches!(
+            all(b"d\xff\xff\xff\xff"),
+            Err(WireError::TooLarge { .. })
+        ));
+        assert!(matches!(all(b"d\0\0\0\x03"), Err(WireError::Malformed(_))));
+        assert!(matches!(all(b"c\0\0\0\x05"), Err(WireError::TooLarge { .. })));
+        assert!(matches!(all(b"d\0\0\0\x68"), Ok(None)));
+        assert!(matches!(all(b""), Ok(None)));
+    }
+
+    /// Reads everything, `piece` bytes at a time.
+    fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<(u8, Bytes)>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (near, mut far) = tokio::io::duplex(piece);
+            let bytes = bytes.to_vec();
+            tokio::spawn(async move {
+                // The reader may hang up first.
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut far, &bytes).await;
+            });
+            let mut reader = MessageReader::new(Box::new(near));
+            let mut messages = Vec::new();
+            loop {
+                match reader.next(limits).await {
+                    Ok(Some(message)) => messages.push((message.tag, message.into_body())),
+                    Ok(None) => return Ok(messages),
+                    Err(error) => return Err(format!("{error} after {}", messages.len())),
+                }
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn messages_are_the_same_however_the_stream_is_cut_up(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..8),
+            piece in 1usize..64,
+            lost in 0usize..4,
+        ) {
+            let mut bytes: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
+            let expected: Vec<_> = bodies.iter().map(|body| (b'd', Bytes::from(body.clone()))).collect();
+            prop_assert_eq!(read_all(&bytes, piece), Ok(expected));
+            if lost > 0 && !bytes.is_empty() {
+                bytes.truncate(bytes.len() - lost);
+                let error = read_all(&bytes, piece).unwrap_err();
+                prop_assert!(error.starts_with("the connection ended in the middle"), "{}", error);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics_and_never_depends_on_its_pieces(
+            bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(b'd'), Just(b'c'), 0u8..9, any::<u8>()], 0..300),
+            piece in 1usize..64,
+        ) {
+            prop_assert_eq!(read_all(&bytes, piece), read_all(&bytes, 4096));
+        }
+
+        #[test]
+        fn garbage_of_a_server_never_panics(tag in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let bytes = message(tag, &body);
+            if let Ok(Some(message)) = decode(&mut BytesMut::from(bytes.as_slice()), |_| Some(100)) {
+                use fallible_iterator::FallibleIterator;
+                match message.parse() {
+                    Ok(backend::Message::ErrorResponse(body)) => drop(crate::Refusal::decode(body.fields())),
+                    Ok(backend::Message::RowDescription(body)) => drop(body.fields().map(|f| Ok(f.name().len())).collect::<Vec<_>>()),
+                    Ok(backend::Message::AuthenticationSasl(body)) => drop(body.mechanisms().map(|m| Ok(m.len())).collect::<Vec<_>>()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -5,10 +5,19 @@ use tokio::io::AsyncWriteExt;
 
 use super::{BoxWrite, HEADER, WireError};
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    /// A message was begun; whoever finds this was preceded by a write that was dropped.
+    Writing,
+    /// The stream does not take any more.
+    Failed,
+}
+
 /// Writes messages. Not cancel-safe: when a write is abandoned, every later one fails with [`WireError::Broken`].
 pub(crate) struct MessageWriter {
     io: BoxWrite,
-    broken: bool,
+    state: State,
     /// Bytes of message bodies written in [`MessageWriter::copy_data`].
     pub copied: u64,
 }
@@ -17,7 +26,7 @@ impl MessageWriter {
     pub fn new(io: BoxWrite) -> MessageWriter {
         MessageWriter {
             io,
-            broken: false,
+            state: State::Ready,
             copied: 0,
         }
     }
@@ -39,19 +48,28 @@ impl MessageWriter {
     }
 
     async fn write_all(&mut self, mut bytes: impl Buf) -> Result<(), WireError> {
-        if self.broken {
-            return Err(WireError::Broken);
+        match self.state {
+            State::Ready => {}
+            State::Writing => return Err(WireError::Broken),
+            State::Failed => return Err(WireError::Io(std::io::ErrorKind::BrokenPipe.into())),
         }
-        self.broken = true;
-        self.io.write_all_buf(&mut bytes).await?;
-        self.io.flush().await?;
-        self.broken = false;
-        Ok(())
+        self.state = State::Writing;
+        let written = async {
+            self.io.write_all_buf(&mut bytes).await?;
+            self.io.flush().await
+        };
+        let written = written.await;
+        self.state = if written.is_ok() {
+            State::Ready
+        } else {
+            State::Failed
+        };
+        Ok(written?)
     }
 
     /// Says that no more will be written.
     pub async fn shutdown(&mut self) {
-        self.broken = true;
+        self.state = State::Failed;
         // Nothing can be done about a failure: the connection goes away either way.
         let _ = self.io.shutdown().await;
     }

@@ -104,7 +104,7 @@ async fn an_unknown_user_is_shown_the_same_salt_each_time() {
     for _ in 0..2 {
         let world = world_with(options.clone()).await;
         let mut stream = TcpStream::connect(world.address).await.unwrap();
-        let startup = b"\0\0\0\x25\0\x03\0\0user\0mallory\0database\0shop\0\0";
+        let startup = b"\0\0\0\x24\0\x03\0\0user\0mallory\0database\0shop\0\0";
         stream.write_all(startup).await.unwrap();
         let mut bytes = vec![0; 24];
         stream.read_exact(&mut bytes).await.unwrap();
