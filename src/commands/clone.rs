@@ -1,0 +1,104 @@
+//! `neon clone`
+
+use std::path::PathBuf;
+
+use neon_repo::api::Clone;
+use neon_server::client;
+
+use crate::failure::Failure;
+use crate::root;
+use crate::session::Session;
+use crate::ui::progress::Bars;
+
+/// Copy a repository from a server
+///
+/// The copy knows its source as origin `origin`; push, pull and fetch go there by default. A clone that was cut goes on when it is
+/// run again. Another directory that is not empty is refused.
+///
+/// The password comes from the URI, PGPASSWORD or ~/.pgpass; else it is asked for on a terminal.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The repository: postgresql://USER@HOST:PORT/REPOSITORY
+    #[arg(value_name = "URI", value_hint = clap::ValueHint::Url)]
+    pub uri: String,
+    /// Directory that gets the copy [default: the last part of the URI]
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+    /// Bring this branch and make it HEAD [default: the source's HEAD]
+    #[arg(long, value_name = "B")]
+    pub branch: Option<String>,
+}
+
+/// Carries it out.
+pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
+    root::refuse("clone")?;
+    let directory = match args.directory {
+        Some(directory) => directory,
+        None => directory_of(&args.uri).ok_or_else(|| {
+            Failure::usage(
+                "the URI does not say what to call the directory",
+                "name one: neon clone URI DIR",
+            )
+        })?,
+    };
+    let request = Clone {
+        uri: args.uri,
+        directory: session.absolute(&directory)?,
+        branch: args.branch,
+        password: None,
+    };
+    let made = session.with_password(|password| {
+        let request = Clone {
+            password,
+            ..request.clone()
+        };
+        Ok(client::clone(&session.context, request, &mut Bars::new())?)
+    })?;
+    session.ui.notes(&made.notes);
+    session.ui.show(&made, |made, out| {
+        let at = made.lsn.map(|lsn| format!(" at {lsn}")).unwrap_or_default();
+        writeln!(
+            out,
+            "cloned into {} (Postgres {}, branch {}{at})",
+            made.directory.display(),
+            made.pg_version,
+            made.branch
+        )
+    })
+}
+
+/// Returns the last part of the URI's path, when it is a plain name.
+fn directory_of(uri: &str) -> Option<PathBuf> {
+    let path = uri.split(['?', '#']).next()?.trim_end_matches('/');
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let (_, name) = path.rsplit_once('/')?;
+    let plain = !name.is_empty()
+        && !name.starts_with(['.', '-'])
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    plain.then(|| PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_is_called_after_its_source() {
+        assert_eq!(directory_of("postgresql://ada@h:6543/shop"), Some("shop".into()));
+        assert_eq!(
+            directory_of("postgresql://ada:p@h/shop/?a=b/c"),
+            Some("shop".into())
+        );
+        for nameless in [
+            "postgresql://h",
+            "postgresql://h/",
+            "postgresql://h/..",
+            "postgresql://h/-x",
+            "shop",
+        ] {
+            assert_eq!(directory_of(nameless), None, "{nameless}");
+        }
+    }
+}

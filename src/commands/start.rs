@@ -1,0 +1,48 @@
+//! `neon start`
+
+use neon_repo::api::Request;
+
+use super::answer;
+use crate::failure::Failure;
+use crate::root;
+use crate::session::Session;
+
+/// Run Postgres on a branch, or read-only at any position
+///
+/// The last line on stdout is the connection URI. When it runs already, the URI is printed again and nothing else happens.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Branch to run on, or revision to look at read-only [default: HEAD's branch]
+    #[arg(value_name = "BRANCH|REV")]
+    pub rev: Option<String>,
+    /// TCP port on 127.0.0.1 [default: the one of last time, else the first free from 55432]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+}
+
+/// Carries it out.
+pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
+    root::refuse("start")?;
+    let endpoint = answer!(
+        session,
+        Request::Start {
+            rev: args.rev,
+            port: args.port,
+        },
+        Endpoint
+    );
+    session.ui.notes(&endpoint.notes);
+    let how = if endpoint.already_running {
+        "runs already on"
+    } else {
+        "runs on"
+    };
+    let access = if endpoint.read_only { ", read-only" } else { "" };
+    session.ui.say(&format!(
+        "Postgres {how} {} at {} (port {}, process {}{access})",
+        endpoint.name, endpoint.lsn, endpoint.port, endpoint.pid
+    ));
+    session
+        .ui
+        .show(&endpoint, |endpoint, out| writeln!(out, "{}", endpoint.uri))
+}

@@ -1,0 +1,23 @@
+//! `neon uri`
+
+use neon_repo::api::Request;
+
+use super::answer;
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Print the connection URI of a running endpoint, password included
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Branch [default: HEAD's branch]
+    #[arg(value_name = "BRANCH")]
+    pub branch: Option<String>,
+}
+
+/// Carries it out.
+pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
+    let endpoint = answer!(session, Request::Uri { branch: args.branch }, Endpoint);
+    session
+        .ui
+        .show(&endpoint, |endpoint, out| writeln!(out, "{}", endpoint.uri))
+}
