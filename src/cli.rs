@@ -39,6 +39,13 @@ const REVISIONS: &str = "Revisions:\n  \
     v1.0                      a tag\n  \
     3f9a12                    a commit, by 4 or more digits of its id\n  \
     cloud/main                a branch of an origin, as last fetched\n\n\
+    Environment:\n  \
+    NEON_DIR                  the repository, instead of searching upward\n  \
+    NEON_HOME                 directory of the user's config.toml [~/.config/neon]\n  \
+    NEON_PG_DIRS              where to look for Postgres first, separated by ':'\n  \
+    NEON_LOG                  what to log on stderr, as 'debug' or 'neon_repo=trace'\n  \
+    PGPASSWORD, PGPASSFILE    password for origins that hold none in their URI\n  \
+    NO_COLOR                  no colors\n\n\
     Exit status: 0 done, 1 refused or failed, 2 wrong usage, 255 a defect of this program.";
 
 /// Options of every command.

@@ -92,3 +92,28 @@ impl From<io::Error> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_tells_who_is_to_blame() {
+        let broken_pipe = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        let full = Failure::from(io::Error::from(io::ErrorKind::StorageFull));
+        let defect = Failure::unexpected(&Response::Tags(Vec::new()));
+        assert_eq!(broken_pipe.exit_code(), 0);
+        assert_eq!(full.exit_code(), 1);
+        assert_eq!(Failure::Reported.exit_code(), 1);
+        assert_eq!(
+            Failure::refused("no_branch", "there is none", "make one").exit_code(),
+            1
+        );
+        assert_eq!(Failure::usage("no", "try").exit_code(), 2);
+        assert_eq!(defect.exit_code(), 255);
+        let Failure::Api(error) = defect else {
+            panic!("another kind");
+        };
+        assert_eq!(error.message, "the answer 'tags' does not belong to this command");
+    }
+}
