@@ -1,1 +1,47 @@
-//! placeholder
+//! Postgres on a position: data directories made from pages, Postgres processes, and what a dead one leaves behind.
+//!
+//! The way of an endpoint: [`Installation::find`], [`DataDirectory::build`] (or [`decide`] that the old one will do),
+//! [`Stamp::write`], [`settings::pin_directory`], [`Postmaster::start`], [`Postmaster::stop`]. After a crash: [`Postmaster::adopt`], else
+//! [`kill_everything`], then [`salvage`].
+//!
+//! `docs/endpoint.md` says what a data directory of ours contains and which settings are ours.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod conf;
+mod directory;
+mod durable;
+mod environment;
+mod error;
+mod export;
+pub mod hba;
+mod initdb;
+mod installation;
+mod pid_file;
+mod postmaster;
+mod process;
+mod reuse;
+mod salvage;
+pub mod settings;
+mod source;
+mod stamp;
+mod timeline_source;
+
+pub use directory::{
+    Boot, Built, DataDirectory, Prepared, Progress, Purpose, carry_configuration, configuration_files,
+    read_control,
+};
+pub use environment::ServerEnvironment;
+pub use error::{BoxError, ComputeError, Result, Unbuildable};
+pub use export::export;
+pub use initdb::{InitOptions, initdb};
+pub use installation::{
+    Found, Installation, NotFound, SearchPath, Searched, find_client, parse_version, refuse_root,
+};
+pub use pid_file::{PidFile, SharedMemory};
+pub use postmaster::{Adoption, FIRST_PORT, Postmaster, Start, Stopped, free_port};
+pub use process::{Killed, is_in_use, kill_everything};
+pub use reuse::{Evidence, RebuildReason, Reuse, decide};
+pub use salvage::{Salvaged, salvage, whole_records};
+pub use source::{Item, PageSource, Subject};
+pub use stamp::{Stamp, sync};
+pub use timeline_source::TimelineSource;

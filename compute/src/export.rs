@@ -1,0 +1,30 @@
+//! Exports: a plain data directory that stock Postgres starts without us.
+
+use std::path::Path;
+
+use neon_postgres::timeline_history::TimelineHistory;
+
+use crate::directory::{Boot, Built, DataDirectory, Progress, Purpose};
+use crate::error::Result;
+use crate::source::PageSource;
+
+/// Builds the directory `path` at exactly the source's position. It is a fork with the TLI `tli` of its own (laws 1 and 5), so that
+/// standbys and backup tools cannot mix its history with ours; `history` are the TLIs before.
+///
+/// Its configuration is the cluster's own, save what would make it act as that cluster (law 12): that is switched off at the
+/// end of `postgresql.auto.conf` and returned. Errors as of [`DataDirectory::build`].
+pub fn export(
+    source: &dyn PageSource,
+    path: &Path,
+    tli: u32,
+    history: TimelineHistory,
+    progress: Progress<'_>,
+) -> Result<Built> {
+    let boot = Boot {
+        tli,
+        history,
+        purpose: Purpose::Export,
+        slot: None,
+    };
+    DataDirectory::build(source, path, &boot, progress)
+}

@@ -1,0 +1,7 @@
+//! Real Postgres on directories that we build, stop, kill and find again. Run as an unprivileged user.
+
+mod cluster;
+mod crash;
+mod directory_source;
+mod round_trip;
+mod supervision;
