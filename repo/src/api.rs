@@ -150,6 +150,11 @@ pub enum Request {
         /// New value; absent: back to the default.
         value: Option<String>,
     },
+    /// Serves the repository to others on `address` for as long as the caller stays; the daemon's own.
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+    },
     /// Ends the daemon: endpoints are stopped, drained and committed first.
     Shutdown,
 }
@@ -541,6 +546,10 @@ pub trait ProgressSink: Send {
     fn report(&mut self, progress: &Progress);
     /// A line for the user on stderr while work goes on.
     fn note(&mut self, line: &str);
+    /// Returns true once nobody waits for the result any more; long transfers stop at the next part.
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Drops every report.

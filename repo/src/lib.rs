@@ -1,6 +1,41 @@
 //! The repository as a user thinks of it: init, import, clone, branch, log, push, pull, fsck.
+//!
+//! [`Repository::handle`] carries out one [`api::Request`]; everything else here is what it takes.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+mod branches;
+mod clone;
+mod commits;
+mod directory;
+mod endpoint;
+mod error;
+mod export;
+mod fsck;
+mod handle;
+mod history;
+mod init;
+mod instance;
+mod log;
+mod origins;
+mod peer;
+mod postgres;
+mod receiver;
+mod repository;
+mod resolve;
+mod revision;
+mod run;
+pub mod sockets;
+mod status;
+mod tags;
+mod tail;
+mod tli;
+mod transfer;
+pub mod world;
 
-pub mod revision;
+pub use clone::{clone, create_empty};
+pub use directory::find_psql;
+pub use endpoint::any_runs as endpoint_runs;
+pub use error::RepoError;
+pub use init::init;
+pub use repository::{OpenOptions, Repository};

@@ -1,1 +1,9 @@
-//! placeholder
+//! The daemon and `neon serve`: one process owns the write side of a repository, commands talk to it over a socket.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod client;
+pub mod daemon;
+mod rest;
+pub mod serve;
+pub mod users;
+mod wire;

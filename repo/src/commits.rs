@@ -1,0 +1,115 @@
+//! Commits of what an endpoint wrote.
+
+use neon_objects::{Expect, RefEdit};
+use neon_types::CommitId;
+
+use crate::api;
+use crate::error::{RepoError, Result};
+use crate::history::{Place, is_significant_after};
+use crate::repository::{Repository, branch_ref};
+
+impl Repository {
+    /// Commits the durable end of a branch. Without transactions since its head there is nothing to commit, unless a message is
+    /// what is wanted: then the head gets a new commit at its own place.
+    pub(crate) fn commit_branch(
+        &self,
+        branch: Option<&str>,
+        message: &str,
+        author: Option<&str>,
+    ) -> Result<api::Moved> {
+        let branch = self.branch_or_head(branch)?;
+        if message.trim().is_empty() {
+            return Err(RepoError::refused(
+                "the message is empty",
+                "say what was done: neon commit -m TEXT",
+            ));
+        }
+        let (head_id, head) = self.head_of(&branch)?;
+        let place = self.take_in(&branch)?;
+        let mut notes = Vec::new();
+        let made = match &place {
+            Some(place) => self.commit_tail(&branch, place, Some(message), author)?,
+            None => None,
+        };
+        let commit = match made {
+            Some(commit) => commit,
+            None => {
+                notes.push(
+                    "no transaction since the last commit: this one names the same position".to_owned(),
+                );
+                let commit = self.make_commit(
+                    &Place::of(&head),
+                    Some((head_id, &head)),
+                    head.environment.clone(),
+                    head.settings.clone(),
+                    self.author(author)?,
+                    message.to_owned(),
+                )?;
+                self.move_branch(&branch, Some(head_id), commit, "commit")?;
+                commit
+            }
+        };
+        let now = self.commit(commit)?;
+        Ok(api::Moved {
+            name: branch,
+            commit,
+            timeline: now.position.timeline,
+            lsn: now.position.lsn,
+            made_commit: true,
+            notes,
+        })
+    }
+
+    /// Commits the tail of a branch up to `place` and moves the branch there, when a transaction is in it (law 3). Returns the
+    /// commit, nothing when the tail is housekeeping.
+    pub(crate) fn commit_tail(
+        &self,
+        branch: &str,
+        place: &Place,
+        message: Option<&str>,
+        author: Option<&str>,
+    ) -> Result<Option<CommitId>> {
+        let (head_id, head) = self.head_of(branch)?;
+        if place.lsn <= head.position.lsn {
+            return Ok(None);
+        }
+        let timeline = self.timeline(place.position().timeline)?;
+        let since = head.position.lsn.max(self.housekeeping_end(branch)?);
+        if !is_significant_after(&timeline, since)? {
+            return Ok(None);
+        }
+        let (environment, settings) = self.endpoint_environment(branch, &head)?;
+        let message = message.map_or_else(|| format!("changes on {branch}"), str::to_owned);
+        let commit = self.make_commit(
+            place,
+            Some((head_id, &head)),
+            environment,
+            settings,
+            self.author(author)?,
+            message,
+        )?;
+        // From here on the timeline is history: it outlives its data directory.
+        timeline.update_state(|state| state.provisional = false)?;
+        self.move_branch(branch, Some(head_id), commit, "commit")?;
+        Ok(Some(commit))
+    }
+
+    /// Moves a branch by compare-and-swap.
+    pub(crate) fn move_branch(
+        &self,
+        branch: &str,
+        old: Option<CommitId>,
+        new: CommitId,
+        why: &str,
+    ) -> Result<()> {
+        let expect = old.map_or(Expect::Absent, Expect::Exactly);
+        self.move_refs(
+            &[RefEdit {
+                name: branch_ref(branch)?,
+                expect,
+                new: Some(new),
+            }],
+            why,
+        )
+    }
+}

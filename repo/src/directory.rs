@@ -1,0 +1,254 @@
+//! Data directories and the Postgres in them, as this repository uses `neon_compute`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use neon_compute::settings::{EndpointSettings, pin_directory};
+use neon_compute::{
+    Adoption, Boot, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped, TimelineSource,
+    find_client,
+};
+use neon_objects::Fork;
+use neon_pagestore::Timeline;
+use neon_postgres::PgVersion;
+use neon_postgres::control::DbState;
+use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
+use neon_types::Lsn;
+
+use crate::api::{ApiError, Progress, ProgressSink};
+use crate::endpoint::{directory_of, pgdata_of};
+use crate::error::{RepoError, Result};
+use crate::receiver::SLOT;
+use crate::repository::Repository;
+use crate::world::World;
+
+/// How long a Postgres gets to come up, recovery in place included.
+const START_PATIENCE: Duration = Duration::from_secs(300);
+/// How long it gets to stop; a stop waits until its WAL is received.
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How an endpoint is run.
+pub(crate) struct Run {
+    /// TCP port and number of the socket.
+    pub port: u16,
+    /// Directory of the socket.
+    pub socket_directory: PathBuf,
+    /// Autovacuum from the start on (law 3).
+    pub autovacuum: bool,
+    /// A standby that nobody feeds.
+    pub read_only: bool,
+}
+
+/// A Postgres that came up.
+pub(crate) struct Started {
+    pub pid: u32,
+    pub version_num: u32,
+    pub notes: Vec<String>,
+}
+
+/// Returns the Postgres to run, of the wanted version or the newest.
+pub(crate) fn find_installation(world: &dyn World, wanted: Option<PgVersion>) -> Result<Installation> {
+    Ok(Installation::find(wanted, &world.search_path()).map_err(neon_compute::ComputeError::from)?)
+}
+
+/// Returns the `psql` to run.
+pub fn find_psql(world: &dyn World) -> std::result::Result<PathBuf, ApiError> {
+    find_client("psql", None, &world.search_path()).ok_or_else(|| {
+        ApiError::from(RepoError::refused(
+            "psql was not found",
+            "install Postgres's client programs (postgresql-client), or use 'neon uri' with another client",
+        ))
+    })
+}
+
+/// Returns the postmaster that runs in a data directory, if one does.
+pub(crate) fn running(pgdata: &Path) -> Option<Postmaster> {
+    match Postmaster::adopt(pgdata, &pgdata.with_file_name("postgres.log")) {
+        Ok(Adoption::Adopted(postmaster)) => Some(postmaster),
+        _ => None,
+    }
+}
+
+/// Returns what the control file of a directory says of its state; nothing when it cannot be read.
+pub(crate) fn control_state(pgdata: &Path) -> Option<DbState> {
+    neon_compute::read_control(pgdata)
+        .ok()
+        .and_then(|control| control.state())
+}
+
+/// Returns the history file's entries of a path: every timeline number before the last, with where it was left.
+pub(crate) fn history_of(path: &[Fork]) -> TimelineHistory {
+    let entries = path
+        .iter()
+        .zip(path.iter().skip(1))
+        .map(|(parent, child)| HistoryEntry {
+            tli: parent.tli,
+            end: child.start,
+            reason: "forked by neon".to_owned(),
+        })
+        .collect();
+    TimelineHistory { entries }
+}
+
+impl Repository {
+    /// Builds the data directory of an endpoint at an LSN of a timeline; an older one there goes first. Returns remarks.
+    pub(crate) fn build(
+        &self,
+        name: &str,
+        timeline: &Arc<Timeline>,
+        lsn: Lsn,
+        boot: &Boot,
+        settings: &str,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Vec<String>> {
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let aside = pgdata.with_extension("old");
+        neon_compute::kill_everything(&pgdata)?;
+        if pgdata.exists() {
+            remove_tree(&aside)?;
+            std::fs::rename(&pgdata, &aside).map_err(RepoError::io("rename", &pgdata))?;
+        }
+        std::fs::create_dir_all(directory_of(&self.neon_dir, name))
+            .map_err(RepoError::io("create", directory_of(&self.neon_dir, name)))?;
+        let source = TimelineSource::new(Arc::clone(timeline), lsn);
+        let built = report(progress, |tell| {
+            DataDirectory::build(&source, &pgdata, boot, tell)
+        })?;
+        let mut notes = Vec::new();
+        if aside.exists() {
+            neon_compute::carry_configuration(&aside, &pgdata)?;
+            remove_tree(&aside)?;
+        } else if !settings.is_empty() {
+            neon_objects::durable::replace(&pgdata.join("postgresql.auto.conf"), settings.as_bytes(), 0o600)?;
+        }
+        notes.extend(
+            built
+                .switched_off
+                .iter()
+                .map(|off| format!("{} = {} is not used here", off.name, off.configured)),
+        );
+        if boot.purpose == Purpose::ReadOnly && !built.prepared.is_empty() {
+            notes.push(format!(
+                "{} prepared transactions wait here; a read-only endpoint does not list them",
+                built.prepared.len()
+            ));
+        }
+        Ok(notes)
+    }
+
+    /// Starts Postgres in an endpoint's data directory and waits until it answers.
+    pub(crate) fn run_postgres(&self, name: &str, version: PgVersion, run: &Run) -> Result<Started> {
+        let installation = find_installation(&*self.world, Some(version))?;
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let wanted = EndpointSettings {
+            name: name.to_owned(),
+            port: run.port,
+            socket_dir: run.socket_directory.clone(),
+            tcp: true,
+            autovacuum: run.autovacuum,
+            read_only: run.read_only,
+            preload_allowed: Vec::new(),
+            extra: self.config()?.postgres_settings()?,
+        };
+        let mut pinned = pin_directory(version, &pgdata, &wanted)?;
+        // Autovacuum comes on at the first transaction of a user (law 3), and what stands on the command line cannot change: it goes
+        // into a configuration file of ours that includes the user's.
+        let config = write_configuration(&pgdata, run.autovacuum)?;
+        pinned
+            .settings
+            .retain(|(name, _)| name != "autovacuum" || run.read_only);
+        pinned
+            .settings
+            .push(("config_file".to_owned(), config.to_string_lossy().into_owned()));
+        let mut postmaster = Postmaster::start(&Start {
+            installation: &installation,
+            pgdata: &pgdata,
+            port: run.port,
+            socket_dir: &run.socket_directory,
+            log: &pgdata.with_file_name("postgres.log"),
+            pinned: &pinned,
+        })?;
+        if let Err(error) = postmaster.wait_ready(START_PATIENCE) {
+            let _ = postmaster.stop_now(STOP_PATIENCE);
+            return Err(error.into());
+        }
+        let notes = pinned
+            .switched_off
+            .iter()
+            .map(|off| format!("{} = {} is switched off on a branch", off.name, off.configured))
+            .collect();
+        let pid = u32::try_from(postmaster.pid()).unwrap_or_default();
+        self.endpoints.postmasters().insert(name.to_owned(), postmaster);
+        Ok(Started {
+            pid,
+            version_num: installation.version_num(),
+            notes,
+        })
+    }
+
+    /// Stops the Postgres of an endpoint. True when it ended with a shutdown checkpoint.
+    pub(crate) fn stop_postgres(&self, name: &str) -> Result<bool> {
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let known = self.endpoints.postmasters().remove(name);
+        let Some(mut postmaster) = known.or_else(|| running(&pgdata)) else {
+            return Ok(false);
+        };
+        Ok(postmaster.stop(STOP_PATIENCE)? == Stopped::Fast)
+    }
+
+    /// Returns how a data directory begins that continues a branch on `path`.
+    pub(crate) fn boot_read_write(path: &[Fork]) -> Boot {
+        Boot {
+            tli: path.last().map_or(1, |fork| fork.tli),
+            history: history_of(path),
+            purpose: Purpose::ReadWrite,
+            slot: Some(SLOT.to_owned()),
+        }
+    }
+}
+
+/// Writes `neon.conf` beside a data directory: the user's `postgresql.conf`, and whether autovacuum is held back.
+pub(crate) fn write_configuration(pgdata: &Path, autovacuum: bool) -> Result<PathBuf> {
+    let path = pgdata.with_file_name("neon.conf");
+    let theirs = pgdata
+        .join("postgresql.conf")
+        .to_string_lossy()
+        .replace('\'', "''");
+    let held = if autovacuum { "" } else { "autovacuum = off\n" };
+    let text = format!(
+        "# Written by neon at each start. Settings of yours belong into postgresql.conf or ALTER SYSTEM.\ninclude '{theirs}'\n{held}"
+    );
+    neon_objects::durable::replace(&path, text.as_bytes(), 0o600)?;
+    Ok(path)
+}
+
+/// Runs `work` with a listener that passes bytes on to `progress`.
+pub(crate) fn report<T>(
+    progress: &mut dyn ProgressSink,
+    work: impl FnOnce(neon_compute::Progress<'_>) -> neon_compute::Result<T>,
+) -> Result<T> {
+    let shared = Mutex::new(progress);
+    let tell = |done: u64, total: u64| {
+        let report = Progress {
+            label: "writing pages".into(),
+            done,
+            total,
+            unit: "bytes".into(),
+        };
+        shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .report(&report);
+    };
+    Ok(work(&tell)?)
+}
+
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(RepoError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}

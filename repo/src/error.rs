@@ -1,0 +1,357 @@
+//! What can go wrong, and what to tell the user about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use neon_compute::ComputeError;
+use neon_objects::ObjectsError;
+use neon_pagestore::import::ImportError;
+use neon_types::{CommitId, Lsn, ObjectId};
+
+use crate::api::ApiError;
+use crate::revision::RevisionError;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, RepoError>;
+
+/// Why a command was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// There is a repository already.
+    #[error("{} is a repository already", .0.display())]
+    AlreadyARepository(PathBuf),
+    /// The target directory holds something.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// The repository was made by a newer program.
+    #[error("this repository has format {found}; this program reads {known}")]
+    Format {
+        /// What it has.
+        found: i64,
+        /// What we know.
+        known: i64,
+    },
+    /// The revision cannot be read.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    /// No branch, tag, fetched branch or commit of that name.
+    #[error("'{0}' is not a branch, tag, fetched branch or commit here")]
+    UnknownRevision(String),
+    /// Several commits begin with these digits.
+    #[error("'{prefix}' could be {} commits: {}", candidates.len(), list(candidates))]
+    AmbiguousRevision {
+        /// The digits.
+        prefix: String,
+        /// What they could be.
+        candidates: Vec<CommitId>,
+    },
+    /// The commit has fewer ancestors.
+    #[error("'{base}' has only {available} commits before it")]
+    NoSuchAncestor {
+        /// The revision before `~`.
+        base: String,
+        /// How far back one can go.
+        available: u32,
+    },
+    /// An LSN above what the branch holds.
+    #[error("{lsn} is beyond the end of '{base}', which is {end}")]
+    BeyondEnd {
+        /// What was asked.
+        lsn: Lsn,
+        /// On which revision.
+        base: String,
+        /// Its durable end.
+        end: Lsn,
+    },
+    /// An LSN or time before everything that this repository holds.
+    #[error("'{what}' is before the beginning of this history ({start})")]
+    BeforeBeginning {
+        /// What was asked.
+        what: String,
+        /// First readable position.
+        start: Lsn,
+    },
+    /// No such branch.
+    #[error("there is no branch '{0}'")]
+    NoBranch(String),
+    /// No such tag.
+    #[error("there is no tag '{0}'")]
+    NoTag(String),
+    /// The branch exists.
+    #[error("branch '{0}' exists already")]
+    BranchExists(String),
+    /// The tag exists.
+    #[error("tag '{0}' exists already")]
+    TagExists(String),
+    /// The branch has a running endpoint.
+    #[error("an endpoint is running on branch '{0}'")]
+    EndpointRuns(String),
+    /// Deleting the branch would lose commits.
+    #[error("branch '{branch}' holds history that no other ref or origin has (since {since})")]
+    WouldLose {
+        /// The branch.
+        branch: String,
+        /// Where the history that only it holds begins.
+        since: Lsn,
+    },
+    /// HEAD cannot be deleted.
+    #[error("'{0}' is HEAD, the default branch of other commands")]
+    IsHead(String),
+    /// No endpoint runs there.
+    #[error("no endpoint is running on '{0}'")]
+    NotRunning(String),
+    /// The repository has no history yet.
+    #[error("this repository has no history yet")]
+    Empty,
+    /// The pages at the position need redo that this release does not have.
+    #[error("{} at {lsn} was changed by {record}, which this release cannot replay (record ends at {record_lsn})", .relation)]
+    Unsupported {
+        /// The relation.
+        relation: String,
+        /// Name of the record type.
+        record: String,
+        /// Where that record ends.
+        record_lsn: Lsn,
+        /// The position that was wanted.
+        lsn: Lsn,
+    },
+    /// No origin was named and the branch has none.
+    #[error("branch '{0}' has no default origin")]
+    NoOrigin(String),
+    /// Somebody else moved the ref meanwhile.
+    #[error("branch '{0}' moved while the command ran")]
+    Raced(String),
+    /// Postgres did not write out what it was asked to within the time allowed.
+    #[error(
+        "the endpoint of '{branch}' did not flush its WAL up to {wanted} within {seconds} s (received {received})"
+    )]
+    NotFlushed {
+        /// The branch.
+        branch: String,
+        /// Insert position when we asked.
+        wanted: Lsn,
+        /// What arrived.
+        received: Lsn,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// A daemon is needed.
+    #[error("this needs the daemon of the repository")]
+    NeedsDaemon,
+    /// A timeline number above what Postgres takes.
+    #[error("no Postgres timeline number is left below 0x7FFFFFFF for a fork here")]
+    NoTli,
+    /// An object is damaged or missing.
+    #[error("object {id} cannot be read: {reason}")]
+    Damaged {
+        /// Which.
+        id: ObjectId,
+        /// Why.
+        reason: String,
+    },
+    /// Objects, refs, locks, config.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// The page store.
+    #[error(transparent)]
+    Pages(#[from] neon_pagestore::PageStoreError),
+    /// An import was refused.
+    #[error(transparent)]
+    Import(#[from] neon_pagestore::import::ImportError),
+    /// Data directories and Postgres processes.
+    #[error(transparent)]
+    Compute(#[from] neon_compute::ComputeError),
+    /// The conversation with another repository.
+    #[error(transparent)]
+    Remote(#[from] neon_remotes::RemoteError),
+    /// The connection to another repository.
+    #[error(transparent)]
+    Transport(#[from] neon_transport::TransportError),
+    /// The endpoint's Postgres answered an error.
+    #[error("the endpoint's Postgres refused")]
+    Sql(#[from] tokio_postgres::Error),
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A request makes no sense as it is.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+fn list(candidates: &[CommitId]) -> String {
+    candidates
+        .iter()
+        .map(|id| id.short())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+impl RepoError {
+    /// Makes an [`RepoError::Io`] of an error on `path`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RepoError {
+        let path = path.into();
+        move |source| RepoError::Io { action, path, source }
+    }
+
+    /// Makes an [`RepoError::Refused`].
+    pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> RepoError {
+        RepoError::Refused {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            RepoError::AlreadyARepository(_) => "already_a_repository",
+            RepoError::NotEmpty(_) => "not_empty",
+            RepoError::Format { .. } => "format",
+            RepoError::Revision(_) => "bad_revision",
+            RepoError::UnknownRevision(_) => "unknown_revision",
+            RepoError::AmbiguousRevision { .. } => "ambiguous_revision",
+            RepoError::NoSuchAncestor { .. } => "no_such_ancestor",
+            RepoError::BeyondEnd { .. } => "beyond_end",
+            RepoError::BeforeBeginning { .. } => "before_beginning",
+            RepoError::NoBranch(_) => "no_branch",
+            RepoError::NoTag(_) => "no_tag",
+            RepoError::BranchExists(_) => "branch_exists",
+            RepoError::TagExists(_) => "tag_exists",
+            RepoError::EndpointRuns(_) => "endpoint_runs",
+            RepoError::WouldLose { .. } => "would_lose",
+            RepoError::IsHead(_) => "is_head",
+            RepoError::NotRunning(_) => "not_running",
+            RepoError::Empty => "empty",
+            RepoError::Unsupported { .. } => "unsupported_record",
+            RepoError::NoOrigin(_) => "no_origin",
+            RepoError::Raced(_) => "raced",
+            RepoError::NotFlushed { .. } => "not_flushed",
+            RepoError::NeedsDaemon => "needs_daemon",
+            RepoError::NoTli => "no_tli",
+            RepoError::Damaged { .. } => "damaged",
+            RepoError::Objects(_) => "objects",
+            RepoError::Pages(_) => "pages",
+            RepoError::Import(_) => "import",
+            RepoError::Compute(_) => "compute",
+            RepoError::Remote(_) => "remote",
+            RepoError::Transport(_) => "transport",
+            RepoError::Sql(_) => "sql",
+            RepoError::Io { .. } => "io",
+            RepoError::Refused { .. } => "refused",
+        }
+    }
+
+    /// Returns what to do next, when there is something to advise.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            RepoError::AlreadyARepository(_) => "work in it, or name another directory: neon init DIR".into(),
+            RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
+            RepoError::Format { .. } => "upgrade neon".into(),
+            RepoError::Revision(_) => {
+                "a revision is main, main@0/16B3748, main~3, v1.0, 3f9a12, cloud/main or main@{2 hours ago}".into()
+            }
+            RepoError::UnknownRevision(_) => "'neon branch', 'neon tag' and 'neon log' list what there is".into(),
+            RepoError::AmbiguousRevision { .. } => "give more digits".into(),
+            RepoError::BeyondEnd { end, base, .. } => format!("the newest position is {base}@{end}"),
+            RepoError::BeforeBeginning { start, .. } => format!("the oldest readable position is {start}"),
+            RepoError::NoBranch(_) => "'neon branch' lists the branches, 'neon branch NAME' makes one".into(),
+            RepoError::NoTag(_) => "'neon tag' lists the tags".into(),
+            RepoError::BranchExists(name) => {
+                format!("choose another name, or delete it first: neon branch -d {name}")
+            }
+            RepoError::TagExists(name) => format!("choose another name, or delete it first: neon tag -d {name}"),
+            RepoError::EndpointRuns(name) => format!("stop it first: neon stop {name}"),
+            RepoError::WouldLose { branch, .. } => {
+                format!("push it, tag it, or delete it all the same: neon branch -D {branch}")
+            }
+            RepoError::IsHead(_) => "make another branch the default first: neon switch BRANCH".into(),
+            RepoError::NotRunning(name) => format!("start it: neon start {name}"),
+            RepoError::Empty => "push a branch to it, or use 'neon init'".into(),
+            RepoError::Unsupported { .. } => {
+                "GIN, GiST, SP-GiST, hash and BRIN indexes are not rebuilt yet; positions before the index, or after it is \
+                 dropped, work"
+                    .into()
+            }
+            RepoError::NoOrigin(_) => {
+                "name one: neon push BRANCH ORIGIN; 'neon origin add NAME URI' makes one known".into()
+            }
+            RepoError::Raced(_) => "run the command again".into(),
+            RepoError::NotFlushed { .. } => "look at the endpoint's postgres.log, then run the command again".into(),
+            RepoError::Damaged { .. } => "'neon fsck' lists everything that is damaged".into(),
+            RepoError::Refused { hint, .. } => hint.clone(),
+            RepoError::Remote(error) => return Some(error.hint()).filter(|hint| !hint.is_empty()),
+            RepoError::Compute(error) => return compute_hint(error),
+            RepoError::Import(error) => return import_hint(error),
+            RepoError::Transport(error) => return error.hint(),
+            RepoError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free disk space, then run the command again; nothing was lost".into()
+            }
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn compute_hint(error: &ComputeError) -> Option<String> {
+    let hint = match error {
+        ComputeError::NotFound(error) => {
+            format!("{}; or name its bin directory: NEON_PG_DIRS, or postgres.directories in the user's config.toml", error.hint)
+        }
+        ComputeError::Root => "run the command as an ordinary user".into(),
+        ComputeError::PortTaken(_) => "choose another: neon start --port P".into(),
+        ComputeError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
+        ComputeError::Unbuildable(_) => {
+            "GIN, GiST, SP-GiST, hash and BRIN indexes are not rebuilt yet; positions before the index, or after it is dropped, \
+             work"
+            .into()
+        }
+        ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),
+        ComputeError::PinnedSetting(name) => format!("unset it: neon config set postgres.settings.{name}"),
+        ComputeError::Running { .. } | ComputeError::StillInUse { .. } => "'neon status' shows what runs".into(),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn import_hint(error: &ImportError) -> Option<String> {
+    let hint = match error {
+        ImportError::Unclean { .. } | ImportError::Running { .. } => {
+            "stop it first: pg_ctl -D PGDATA -m fast stop"
+        }
+        ImportError::NotADataDirectory { .. } => {
+            "name the directory that holds PG_VERSION and global/pg_control"
+        }
+        ImportError::NotOwned { .. } => "run the command as the user who owns it",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+impl From<RepoError> for ApiError {
+    fn from(error: RepoError) -> ApiError {
+        let mut caused_by = Vec::new();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            caused_by.push(cause.to_string());
+            source = cause.source();
+        }
+        let code = error.code().to_owned();
+        ApiError {
+            code,
+            message: error.to_string(),
+            caused_by,
+            hint: error.hint(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `fsck`: every object re-hashed, every ref, commit and layer map followed.
+
+use std::collections::HashSet;
+
+use neon_types::CommitId;
+
+use crate::api::{Checked, Finding, Progress, ProgressSink};
+use crate::error::Result;
+use crate::repository::Repository;
+
+impl Repository {
+    pub(crate) fn fsck(&self, progress: &mut dyn ProgressSink) -> Result<Checked> {
+        let mut checked = Checked::default();
+        let ids: Vec<_> = self.objects.iter()?.collect();
+        let total = ids.len() as u64;
+        for id in ids {
+            if progress.cancelled() {
+                break;
+            }
+            checked.objects += 1;
+            match self.objects.verify(id) {
+                Ok(bytes) => checked.bytes += bytes,
+                Err(error) => checked.findings.push(Finding {
+                    object: Some(id),
+                    message: with_causes(&error),
+                }),
+            }
+            progress.report(&Progress {
+                label: "hashing objects".into(),
+                done: checked.objects,
+                total,
+                unit: "objects".into(),
+            });
+        }
+        let mut seen: HashSet<CommitId> = HashSet::new();
+        let mut queue: Vec<(String, CommitId)> = Vec::new();
+        for (name, id) in self.refs.list("refs/")? {
+            checked.refs += 1;
+            queue.push((name.to_string(), id));
+        }
+        let head = self.refs.head()?;
+        if self.heads()?.iter().all(|(name, _)| *name != head) && checked.refs > 0 {
+            checked.findings.push(Finding {
+                object: None,
+                message: format!("HEAD names branch '{head}', which does not exist"),
+            });
+        }
+        while let Some((from, id)) = queue.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            match self.commit(id) {
+                Ok(commit) => {
+                    checked.commits += 1;
+                    if !from.starts_with("refs/origins/") {
+                        self.check_readable(&from, id, &commit, &mut checked);
+                    }
+                    queue.extend(
+                        commit
+                            .parents
+                            .iter()
+                            .map(|parent| (format!("commit {}", id.short()), *parent)),
+                    );
+                }
+                Err(error) => checked.findings.push(Finding {
+                    object: Some(id.0),
+                    message: format!("{from} leads to commit {}: {}", id.short(), with_causes(&error)),
+                }),
+            }
+        }
+        checked.layer_maps = self.pages.list().len() as u64;
+        let found = neon_pagestore::fsck(&self.pages, &mut |done, total| {
+            progress.report(&Progress {
+                label: "reading layers".into(),
+                done,
+                total,
+                unit: "bytes".into(),
+            });
+        })?;
+        checked.findings.extend(found.into_iter().map(|finding| Finding {
+            object: finding.object,
+            message: format!("timeline {}: {}", finding.timeline.short(), finding.problem),
+        }));
+        Ok(checked)
+    }
+
+    /// A commit must stand on a timeline that is here, at the end of a record of it, with the state that the record left.
+    fn check_readable(&self, from: &str, id: CommitId, commit: &neon_objects::Commit, checked: &mut Checked) {
+        let position = commit.position;
+        let problem = match self.timeline(position.timeline) {
+            Err(error) => Some(with_causes(&error)),
+            Ok(timeline) => match timeline.checkpoint_state(position.lsn) {
+                Ok(state) if state.encode(timeline.version()) != commit.checkpoint => {
+                    Some("the checkpoint state there is not the one that was signed off".to_owned())
+                }
+                Ok(_) => None,
+                Err(error) => Some(with_causes(&error)),
+            },
+        };
+        if let Some(problem) = problem {
+            checked.findings.push(Finding {
+                object: Some(id.0),
+                message: format!(
+                    "{from}: commit {} at {position} cannot be read: {problem}",
+                    id.short()
+                ),
+            });
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,213 @@
+//! Lines of descent as this repository knows them: paths of timelines, what a branch reaches, commits that are made.
+
+use std::sync::Arc;
+
+use neon_objects::ancestry::{self, Line};
+use neon_objects::{Commit, Environment, Fork as Step};
+use neon_pagestore::Timeline;
+use neon_pagestore::items::RelSize;
+use neon_types::{CommitId, Fork, Key, KeyRange, Lsn, LsnRange, Position, RelTag};
+
+use crate::error::Result;
+use crate::repository::Repository;
+
+/// A place in history with the path that leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Forks from the root; the last is the place's timeline.
+    pub path: Vec<Step>,
+    /// LSN on the last of them.
+    pub lsn: Lsn,
+}
+
+impl Place {
+    /// Returns the place of a commit.
+    pub fn of(commit: &Commit) -> Place {
+        Place {
+            path: commit.path.clone(),
+            lsn: commit.position.lsn,
+        }
+    }
+
+    /// Returns it for comparisons.
+    pub fn line(&self) -> Line<'_> {
+        Line {
+            path: &self.path,
+            lsn: self.lsn,
+        }
+    }
+
+    /// Returns the place named on the oldest timeline that has it, without forks at its very end.
+    pub fn normal(mut self) -> Place {
+        if let Some(position) = self.line().position()
+            && let Some(path) = self.line().path_to(&position)
+        {
+            self.path = path.to_vec();
+        }
+        self
+    }
+
+    /// Returns the position; the path is never empty.
+    pub fn position(&self) -> Position {
+        let last = self.path.last().map(|fork| fork.timeline);
+        Position {
+            timeline: last.unwrap_or(neon_types::TimelineId([0; 16])),
+            lsn: self.lsn,
+        }
+    }
+}
+
+impl Repository {
+    /// Returns the path to a timeline that is here.
+    pub(crate) fn path_of(&self, timeline: &Timeline) -> Result<Vec<Step>> {
+        let mut path = vec![Step {
+            timeline: timeline.id(),
+            tli: timeline.tli(),
+            start: timeline.start(),
+        }];
+        let mut ancestor = timeline.ancestor();
+        while let Some(position) = ancestor {
+            let parent = self.timeline(position.timeline)?;
+            path.push(Step {
+                timeline: parent.id(),
+                tli: parent.tli(),
+                start: parent.start(),
+            });
+            ancestor = parent.ancestor();
+        }
+        path.reverse();
+        Ok(path)
+    }
+
+    /// Returns the timeline that this repository writes `branch` on, when it continues the branch's head.
+    pub(crate) fn open_timeline(&self, branch: &str, head: &Commit) -> Result<Option<Arc<Timeline>>> {
+        for id in self.pages.list() {
+            let timeline = self.timeline(id)?;
+            let state = timeline.state();
+            if state.branch.as_deref() != Some(branch) || state.writer != self.writer {
+                continue;
+            }
+            let path = self.path_of(&timeline)?;
+            let continues = Line {
+                path: &path,
+                lsn: timeline.end(),
+            };
+            let own = head.line().position().is_some_and(|position| {
+                // The head lies on it, or is where it forks off.
+                continues.passes(&position)
+                    && (position.timeline == id || timeline.ancestor().is_some_and(|fork| fork == position))
+            });
+            if own {
+                return Ok(Some(timeline));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns how far a branch reaches: its head, or the end of the WAL that we hold after it.
+    pub(crate) fn durable_place(&self, branch: &str, head: &Commit) -> Result<Place> {
+        match self.open_timeline(branch, head)? {
+            Some(timeline) if timeline.end() > head.position.lsn => Ok(Place {
+                path: self.path_of(&timeline)?,
+                lsn: timeline.end(),
+            }),
+            _ => Ok(Place::of(head)),
+        }
+    }
+
+    /// Returns the newest commit in the chain of first parents from `tip` that lies at or before `place`.
+    pub(crate) fn commit_before(&self, tip: CommitId, place: &Place) -> Result<Option<(CommitId, Commit)>> {
+        let mut next = Some(tip);
+        while let Some(id) = next {
+            let commit = self.commit(id)?;
+            if ancestry::is_ancestor(commit.line(), place.line()) {
+                return Ok(Some((id, commit)));
+            }
+            next = commit.parents.first().copied();
+        }
+        Ok(None)
+    }
+
+    /// Makes the commit of a place that we can read. No ref names it yet; `parent` is the newest commit before it.
+    pub(crate) fn make_commit(
+        &self,
+        place: &Place,
+        parent: Option<(CommitId, &Commit)>,
+        environment: Environment,
+        settings: String,
+        author: String,
+        message: String,
+    ) -> Result<CommitId> {
+        let position = place.position();
+        let timeline = self.timeline(position.timeline)?;
+        let since = parent
+            .filter(|(_, commit)| commit.position.timeline == position.timeline)
+            .map_or(timeline.start(), |(_, commit)| commit.position.lsn);
+        // Law 1: what a ref may name is published first, so that a tail that is cut later is noticed.
+        if timeline.state().published_end < position.lsn {
+            timeline.update_state(|state| state.published_end = state.published_end.max(position.lsn))?;
+        }
+        let commit = Commit {
+            position,
+            prev_record: timeline.record_at_or_before(position.lsn)?.start,
+            path: place.path.clone(),
+            checkpoint: timeline
+                .checkpoint_state(position.lsn)?
+                .encode(timeline.version()),
+            digests: timeline.digests(since, position.lsn)?,
+            parents: parent.map(|(id, _)| id).into_iter().collect(),
+            system_id: timeline.state().system_id,
+            environment,
+            settings,
+            author,
+            time: self.world.now(),
+            message,
+        };
+        Ok(self.objects.write_commit(&commit)?)
+    }
+
+    /// Returns the bytes of all relation forks at a place.
+    pub(crate) fn size_at(&self, place: &Place) -> Result<u64> {
+        let first = RelTag {
+            spc: 0,
+            db: 0,
+            rel: 0,
+            fork: Fork::Main,
+        };
+        let range = KeyRange {
+            start: Key::RelSize(first).pack(),
+            end: Key::Block(first, 0).pack(),
+        };
+        let mut blocks = 0u64;
+        self.timeline(place.position().timeline)?
+            .scan_items(range, place.lsn, &mut |key, bytes| {
+                if let Key::RelSize(_) = key
+                    && let Ok(RelSize { size, .. }) = RelSize::decode(bytes)
+                {
+                    blocks += u64::from(size);
+                }
+                Ok(())
+            })?;
+        Ok(blocks * neon_postgres::BLCKSZ as u64)
+    }
+}
+
+/// Returns true when a record of the timeline that ends after `since` makes history.
+pub(crate) fn is_significant_after(timeline: &Timeline, since: Lsn) -> Result<bool> {
+    let range = LsnRange {
+        start: since.max(timeline.start()),
+        end: timeline.end(),
+    };
+    if range.is_empty() {
+        return Ok(false);
+    }
+    if timeline.wal_start() > range.start {
+        return Ok(true);
+    }
+    let mut found = false;
+    timeline.for_each_record(range, &mut |record, _, _| {
+        found = neon_pagestore::significance::is_significant(record);
+        !found
+    })?;
+    Ok(found)
+}

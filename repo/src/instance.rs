@@ -1,0 +1,40 @@
+//! Which directory this is: a copied repository notices that it is a copy and is not the writer any more (law 1).
+//!
+//! `instance` holds one line: the writer id and the device and inode of the `.neon/` that it was drawn for. A copy has another
+//! inode; it draws a new writer id, so every timeline that the original may still extend is somebody else's here. A directory
+//! that was renamed keeps its inode and stays the writer.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use neon_objects::durable;
+use neon_types::RepoId;
+
+use crate::error::{RepoError, Result};
+use crate::world::World;
+
+const FILE: &str = "instance";
+
+/// Returns the writer id of this very directory; draws one when there is none for it.
+pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
+    let path = neon_dir.join(FILE);
+    let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
+    let place = format!("{}:{}", metadata.dev(), metadata.ino());
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            if let Some((id, stamp)) = text.trim_end().split_once(' ')
+                && stamp == place
+                && let Ok(id) = id.parse()
+            {
+                return Ok(id);
+            }
+            tracing::warn!("this repository was copied or restored: it continues on timelines of its own");
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(RepoError::io("read", path)(error)),
+    }
+    let id = crate::world::new_repo_id(world);
+    durable::replace(&path, format!("{id} {place}\n").as_bytes(), 0o600)?;
+    Ok(id)
+}

@@ -1,0 +1,332 @@
+//! The WAL receiver of one endpoint: raw WAL is appended and fsynced, then acknowledged; indexing and sealing follow on a thread
+//! of their own, whatever they take.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use neon_pagestore::Timeline;
+use neon_transport::replication::{ConnectOptions, Event, Replication};
+use neon_types::Lsn;
+
+use crate::error::Result;
+
+/// Name of the replication slot in every endpoint.
+pub const SLOT: &str = "neon";
+/// WAL that may wait for its fsync, in bytes and in time.
+const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_TIME: Duration = Duration::from_millis(20);
+/// Pause before connecting again after the connection broke.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Where an endpoint's walsender is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Directory of the Unix socket.
+    pub socket_directory: PathBuf,
+    /// Port in the socket's name.
+    pub port: u16,
+}
+
+/// What the receiver tells those who wait.
+#[derive(Default)]
+struct Reached {
+    /// End of the last whole record that is durable and indexed.
+    indexed: Lsn,
+    /// Received and durable, indexed or not.
+    durable: Lsn,
+    /// Every whole record below this is indexed; may lie inside a record that has not arrived whole.
+    covered: Lsn,
+    /// The stream is over: the server was shut down, is gone, or we were told to stop.
+    closed: bool,
+    /// The stream is over and everything of it is indexed.
+    ended: bool,
+}
+
+struct Shared {
+    timeline: Arc<Timeline>,
+    reached: Mutex<Reached>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    fn update(&self, change: impl FnOnce(&mut Reached)) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut reached);
+        self.changed.notify_all();
+    }
+}
+
+/// Called once, when the first transaction of a user arrives (law 3: autovacuum comes on).
+pub type OnTransaction = Box<dyn FnOnce() + Send>;
+
+/// A running receiver. Dropping it stops it; [`Receiver::drain`] waits for the server's own end first.
+pub struct Receiver {
+    shared: Arc<Shared>,
+    indexer: Mutex<Option<JoinHandle<()>>>,
+    stream: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Receiver {
+    /// Makes the slot if there is none, and begins to receive from the timeline's end.
+    pub fn start(
+        runtime: &tokio::runtime::Handle,
+        timeline: Arc<Timeline>,
+        place: Place,
+        housekeeping_end: Lsn,
+        on_transaction: Option<OnTransaction>,
+    ) -> Result<Receiver> {
+        let end = timeline.index_wal()?;
+        let shared = Arc::new(Shared {
+            timeline,
+            reached: Mutex::new(Reached {
+                indexed: end,
+                durable: end,
+                covered: end,
+                closed: false,
+                ended: false,
+            }),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        // The first connection is made here, so that no endpoint is announced whose WAL nobody reserves.
+        let first = runtime.block_on(connect(&shared, &place))?;
+        let streaming = Arc::clone(&shared);
+        let stream = runtime.spawn(async move { receive_until_stopped(streaming, place, first).await });
+        let indexing = Arc::clone(&shared);
+        let indexer = std::thread::Builder::new()
+            .name("index".into())
+            .spawn(move || index_until_stopped(&indexing, housekeeping_end, on_transaction))
+            .map_err(crate::error::RepoError::io("start a thread for", "indexing"))?;
+        Ok(Receiver {
+            shared,
+            indexer: Mutex::new(Some(indexer)),
+            stream: Mutex::new(Some(stream)),
+        })
+    }
+
+    /// Waits until every whole record below `wanted` is durable and indexed here; returns how far that is so.
+    pub fn wait_for(&self, wanted: Lsn, limit: Duration) -> Lsn {
+        self.wait(limit, |reached| reached.covered >= wanted || reached.ended);
+        self.shared
+            .reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .covered
+    }
+
+    /// Waits until the server, which is shutting down, has sent everything, and everything is indexed; stops receiving.
+    pub fn drain(&self, limit: Duration) -> Lsn {
+        self.wait(limit, |reached| reached.ended);
+        self.finish();
+        self.shared
+            .reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .indexed
+    }
+
+    fn wait(&self, limit: Duration, done: impl Fn(&Reached) -> bool) {
+        let began = Instant::now();
+        let mut reached = self.shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        while !done(&reached) {
+            let Some(left) = limit.checked_sub(began.elapsed()) else {
+                break;
+            };
+            (reached, _) = self
+                .shared
+                .changed
+                .wait_timeout(reached, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Stops both halves; what was received is indexed first.
+    fn finish(&self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.update(|_| {});
+        if let Some(stream) = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            stream.abort();
+        }
+        if let Some(indexer) = self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = indexer.join();
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+async fn connect(
+    shared: &Shared,
+    place: &Place,
+) -> std::result::Result<Replication, neon_transport::TransportError> {
+    let options = ConnectOptions::unix(&place.socket_directory, place.port, "postgres");
+    let mut replication = Replication::connect(&options).await?;
+    replication.ensure_physical_slot(SLOT).await?;
+    replication
+        .start_physical(Some(SLOT), shared.timeline.end(), shared.timeline.tli())
+        .await?;
+    Ok(replication)
+}
+
+async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replication) {
+    let mut connection = Some(first);
+    while !shared.stop.load(Ordering::SeqCst) {
+        let replication = match connection.take() {
+            Some(replication) => Ok(replication),
+            None => connect(&shared, &place)
+                .await
+                .map_err(crate::error::RepoError::from),
+        };
+        let ended = match replication {
+            Ok(replication) => receive(&shared, replication).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            // The server said that it has no more: it is shut down.
+            Ok(()) => break,
+            Err(_) if !place_answers(&place) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the WAL stream broke; asking again from the last whole record");
+                tokio::time::sleep(RETRY).await;
+                // A failed fsync poisons the open file (law 10): reopening reads back what is really there.
+                let _ = tokio::task::block_in_place(|| shared.timeline.index_wal());
+            }
+        }
+    }
+    let durable = tokio::task::block_in_place(|| shared.timeline.sync_wal());
+    shared.update(|reached| {
+        if let Ok(durable) = durable {
+            reached.durable = durable;
+        }
+        reached.closed = true;
+    });
+}
+
+fn place_answers(place: &Place) -> bool {
+    std::os::unix::net::UnixStream::connect(place.socket_directory.join(format!(".s.PGSQL.{}", place.port)))
+        .is_ok()
+}
+
+/// Receives until the server ends the stream. Bytes are acknowledged once they are fsynced, not before.
+async fn receive(shared: &Arc<Shared>, mut replication: Replication) -> Result<()> {
+    let mut pending = 0u64;
+    let mut oldest: Option<tokio::time::Instant> = None;
+    loop {
+        let deadline = oldest.map(|at| at + BATCH_TIME);
+        let event = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, replication.next()).await.ok(),
+            None => Some(replication.next().await),
+        };
+        let mut answer = false;
+        match event {
+            Some(Ok(Event::Wal { start, bytes })) => {
+                pending += bytes.len() as u64;
+                oldest.get_or_insert_with(tokio::time::Instant::now);
+                tokio::task::block_in_place(|| shared.timeline.append_wal(start, &bytes))?;
+            }
+            Some(Ok(Event::Keepalive { reply, .. })) => answer = reply,
+            Some(Ok(Event::Done)) => {
+                flush(shared)?;
+                return Ok(());
+            }
+            Some(Err(error)) => {
+                flush(shared)?;
+                return Err(error.into());
+            }
+            None => {}
+        }
+        let due = pending >= BATCH_BYTES || oldest.is_some_and(|at| at.elapsed() >= BATCH_TIME);
+        if due || (answer && pending > 0) {
+            flush(shared)?;
+            (pending, oldest) = (0, None);
+            answer = true;
+        }
+        if answer {
+            let durable = shared
+                .reached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .durable;
+            replication.status(durable, durable, durable).await?;
+        }
+    }
+}
+
+fn flush(shared: &Shared) -> Result<()> {
+    let durable = tokio::task::block_in_place(|| shared.timeline.sync_wal())?;
+    shared.update(|reached| reached.durable = durable);
+    Ok(())
+}
+
+/// Indexes what has become durable, and seals in the background when the open layer is large enough.
+fn index_until_stopped(
+    shared: &Arc<Shared>,
+    housekeeping_end: Lsn,
+    mut on_transaction: Option<OnTransaction>,
+) {
+    let mut seal: Option<JoinHandle<()>> = None;
+    let mut seen = Lsn::INVALID;
+    let mut significant_from = shared.timeline.end().max(housekeeping_end);
+    loop {
+        let stopping = {
+            let mut reached = shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            while reached.durable == seen && !reached.closed && !shared.stop.load(Ordering::SeqCst) {
+                reached = shared
+                    .changed
+                    .wait(reached)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            seen = reached.durable;
+            reached.closed || shared.stop.load(Ordering::SeqCst)
+        };
+        match shared.timeline.index_wal() {
+            Ok(end) => {
+                if on_transaction.is_some() && end > significant_from {
+                    if crate::history::is_significant_after(&shared.timeline, significant_from)
+                        .unwrap_or(false)
+                        && let Some(act) = on_transaction.take()
+                    {
+                        act();
+                    }
+                    significant_from = end;
+                }
+                shared.update(|reached| {
+                    reached.indexed = end;
+                    reached.covered = seen;
+                });
+            }
+            Err(error) => tracing::error!(%error, "indexing stopped; the WAL itself is safe"),
+        }
+        if stopping {
+            shared.update(|reached| reached.ended = true);
+        }
+        if seal.as_ref().is_some_and(JoinHandle::is_finished) {
+            seal = None;
+        }
+        if seal.is_none() && !stopping && shared.timeline.wants_seal() {
+            let timeline = Arc::clone(&shared.timeline);
+            seal = std::thread::Builder::new()
+                .name("seal".into())
+                .spawn(move || {
+                    if let Err(error) = timeline.seal() {
+                        tracing::error!(%error, "sealing failed; it is tried again");
+                    }
+                })
+                .ok();
+        }
+        if stopping {
+            if let Some(seal) = seal {
+                let _ = seal.join();
+            }
+            return;
+        }
+    }
+}

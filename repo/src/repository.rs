@@ -1,0 +1,170 @@
+//! An open repository: its stores, its lock, and who may write.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
+use neon_pagestore::{PageStore, Timeline};
+use neon_types::{CommitId, RefName, RepoId, TimelineId};
+
+use crate::endpoint::Endpoints;
+use crate::error::{RepoError, Result};
+use crate::instance;
+use crate::world::SharedWorld;
+
+/// Format of the directory that this program reads and writes.
+pub const FORMAT: i64 = 1;
+
+/// How a repository is opened.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// What for, for those who wait for the lock: `daemon`, `push`...
+    pub purpose: String,
+    /// Time, randomness, environment.
+    pub world: SharedWorld,
+    /// How long to wait for the lock.
+    pub lock_wait: Duration,
+}
+
+/// An open repository. One process at a time has one open; threads share it.
+pub struct Repository {
+    pub(crate) neon_dir: PathBuf,
+    pub(crate) objects: Arc<ObjectStore>,
+    pub(crate) refs: Refs,
+    pub(crate) pages: PageStore,
+    pub(crate) world: SharedWorld,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) endpoints: Endpoints,
+    /// Held by every command that moves refs, timelines or endpoints.
+    pub(crate) commands: Mutex<()>,
+    /// Who writes: drawn for this very directory, see [`crate::instance`].
+    pub(crate) writer: RepoId,
+    _lock: RepoLock,
+}
+
+impl Repository {
+    /// Opens the repository at `neon_dir` (a `.neon/`), waiting for its lock.
+    ///
+    /// Work on endpoints and connections runs on `runtime`; methods must be called from outside of its async threads.
+    pub fn open(
+        neon_dir: &Path,
+        options: OpenOptions,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Repository> {
+        let lock = RepoLock::acquire_within(neon_dir, &options.purpose, options.lock_wait)?;
+        Repository::open_locked(neon_dir, lock, options.world, runtime)
+    }
+
+    pub(crate) fn open_locked(
+        neon_dir: &Path,
+        lock: RepoLock,
+        world: SharedWorld,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Repository> {
+        let config = Config::load(neon_dir)?;
+        if config.format() != FORMAT {
+            return Err(RepoError::Format {
+                found: config.format(),
+                known: FORMAT,
+            });
+        }
+        let writer = instance::writer(neon_dir, &*world)?;
+        let objects = Arc::new(ObjectStore::open(&neon_dir.join("objects"))?);
+        Ok(Repository {
+            neon_dir: neon_dir.to_owned(),
+            refs: Refs::open(neon_dir)?,
+            pages: PageStore::open(neon_dir, Arc::clone(&objects))?,
+            objects,
+            world,
+            runtime: runtime.clone(),
+            endpoints: Endpoints::default(),
+            commands: Mutex::new(()),
+            writer,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the directory that holds `.neon/`.
+    pub fn directory(&self) -> PathBuf {
+        self.neon_dir.parent().unwrap_or(&self.neon_dir).to_owned()
+    }
+
+    /// Returns the `.neon/` itself.
+    pub fn neon_dir(&self) -> &Path {
+        &self.neon_dir
+    }
+
+    /// Returns the configuration as it is on disk now.
+    pub(crate) fn config(&self) -> Result<Config> {
+        Ok(Config::load(&self.neon_dir)?)
+    }
+
+    /// Returns the given branch, or HEAD's.
+    pub(crate) fn branch_or_head(&self, branch: Option<&str>) -> Result<String> {
+        match branch {
+            Some(name) => Ok(name.to_owned()),
+            None => Ok(self.refs.head()?),
+        }
+    }
+
+    /// Returns the commit that a branch names.
+    pub(crate) fn head_of(&self, branch: &str) -> Result<(CommitId, Commit)> {
+        let name = branch_ref(branch)?;
+        let id = self.refs.get(&name)?.ok_or_else(|| self.no_branch(branch))?;
+        Ok((id, self.commit(id)?))
+    }
+
+    fn no_branch(&self, branch: &str) -> RepoError {
+        match self.refs.list("refs/heads/") {
+            Ok(branches) if branches.is_empty() => RepoError::Empty,
+            _ => RepoError::NoBranch(branch.to_owned()),
+        }
+    }
+
+    /// Reads a commit.
+    pub(crate) fn commit(&self, id: CommitId) -> Result<Commit> {
+        Ok(self.objects.read_commit(id)?)
+    }
+
+    /// Opens a timeline.
+    pub(crate) fn timeline(&self, id: TimelineId) -> Result<Arc<Timeline>> {
+        Ok(self.pages.get(id)?)
+    }
+
+    /// Moves refs, all or none, and writes the reflog.
+    pub(crate) fn move_refs(&self, edits: &[RefEdit], why: &str) -> Result<()> {
+        self.refs
+            .edit(edits, &self.author(None)?, why, self.world.now())?;
+        Ok(())
+    }
+
+    /// Returns the author of what is done now: as given, as configured for the repository, as the world says.
+    pub(crate) fn author(&self, given: Option<&str>) -> Result<String> {
+        if let Some(author) = given {
+            return Ok(author.to_owned());
+        }
+        Ok(self
+            .config()?
+            .get("user.author")?
+            .unwrap_or_else(|| self.world.default_author()))
+    }
+
+    /// Takes the right to move refs, timelines and endpoints.
+    pub(crate) fn exclusive(&self) -> std::sync::MutexGuard<'_, ()> {
+        // A command that panicked left nothing half-made: every step of a command is durable or absent by itself.
+        self.commands
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Returns the ref of a branch, or why its name cannot be one.
+pub(crate) fn branch_ref(name: &str) -> Result<RefName> {
+    RefName::branch(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+}
+
+/// Returns the ref of a tag, or why its name cannot be one.
+pub(crate) fn tag_ref(name: &str) -> Result<RefName> {
+    RefName::tag(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+}

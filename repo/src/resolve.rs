@@ -1,0 +1,251 @@
+//! What a revision stands for here.
+
+use neon_objects::{Commit, Fork};
+use neon_types::{CommitId, Lsn, Prefix, RefName};
+
+use crate::error::{RepoError, Result};
+use crate::history::Place;
+use crate::repository::Repository;
+use crate::revision::{Revision, Step, timestamptz_text, to_timestamptz, zoned};
+
+/// A revision that was found.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where it is.
+    pub place: Place,
+    /// The newest commit at or before the place.
+    pub commit_id: CommitId,
+    /// That commit.
+    pub commit: Commit,
+    /// The branch that the revision begins with, when it is one of ours.
+    pub branch: Option<String>,
+    /// Remarks: an LSN that was rounded.
+    pub notes: Vec<String>,
+}
+
+impl Target {
+    /// Returns true when the commit is at the place itself.
+    pub fn is_commit(&self) -> bool {
+        self.commit.line().position() == self.place.line().position()
+    }
+}
+
+/// What the part before `@` or `~` names.
+struct Base {
+    id: CommitId,
+    branch: Option<String>,
+}
+
+impl Repository {
+    /// Finds a revision; HEAD's branch when absent.
+    ///
+    /// Reads what is here: a running or stopped endpoint's tail counts as far as it has been received.
+    pub(crate) fn resolve(&self, text: Option<&str>) -> Result<Target> {
+        let revision = Revision::parse(text.unwrap_or("HEAD"), &zoned(self.world.now()))?;
+        let base = self.base(&revision.base)?;
+        let commit = self.commit(base.id)?;
+        let mut notes = Vec::new();
+        let place = match revision.step {
+            Step::Here => Place::of(&commit),
+            Step::Back(count) => {
+                let (id, commit) = self.back(&revision.base, base.id, commit, count)?;
+                return Ok(Target {
+                    place: Place::of(&commit),
+                    commit_id: id,
+                    commit,
+                    branch: base.branch,
+                    notes,
+                });
+            }
+            Step::At(lsn) => self.at_lsn(&revision.base, self.reach(&base, &commit)?, lsn, &mut notes)?,
+            Step::When(moment) => {
+                self.at_time(self.reach(&base, &commit)?, to_timestamptz(moment), &mut notes)?
+            }
+        };
+        let (commit_id, commit) =
+            self.commit_before(base.id, &place)?
+                .ok_or_else(|| RepoError::BeforeBeginning {
+                    what: place.lsn.to_string(),
+                    start: place.path.first().map_or(Lsn::INVALID, |root| root.start),
+                })?;
+        Ok(Target {
+            place,
+            commit_id,
+            commit,
+            branch: base.branch,
+            notes,
+        })
+    }
+
+    fn reach(&self, base: &Base, commit: &Commit) -> Result<Place> {
+        match &base.branch {
+            Some(branch) => self.durable_place(branch, commit),
+            None => Ok(Place::of(commit)),
+        }
+    }
+
+    fn base(&self, name: &str) -> Result<Base> {
+        if name == "HEAD" {
+            let head = self.refs.head()?;
+            let (id, _) = self.head_of(&head)?;
+            return Ok(Base {
+                id,
+                branch: Some(head),
+            });
+        }
+        if let Ok(branch) = RefName::branch(name)
+            && let Some(id) = self.refs.get(&branch)?
+        {
+            return Ok(Base {
+                id,
+                branch: Some(name.to_owned()),
+            });
+        }
+        if let Ok(tag) = RefName::tag(name)
+            && let Some(id) = self.refs.get(&tag)?
+        {
+            return Ok(Base { id, branch: None });
+        }
+        if let Some((origin, branch)) = name.split_once('/')
+            && let Ok(fetched) = RefName::origin(origin, branch)
+            && let Some(id) = self.refs.get(&fetched)?
+        {
+            return Ok(Base { id, branch: None });
+        }
+        let prefix: Prefix = name
+            .parse()
+            .map_err(|_| RepoError::UnknownRevision(name.to_owned()))?;
+        let mut commits: Vec<CommitId> = Vec::new();
+        for id in self.objects.resolve(prefix)? {
+            if self.objects.read_commit(CommitId(id)).is_ok() {
+                commits.push(CommitId(id));
+            }
+        }
+        match commits.as_slice() {
+            [] => Err(RepoError::UnknownRevision(name.to_owned())),
+            [id] => Ok(Base {
+                id: *id,
+                branch: None,
+            }),
+            _ => Err(RepoError::AmbiguousRevision {
+                prefix: name.to_owned(),
+                candidates: commits,
+            }),
+        }
+    }
+
+    fn back(&self, base: &str, id: CommitId, commit: Commit, count: u32) -> Result<(CommitId, Commit)> {
+        let (mut id, mut commit) = (id, commit);
+        for available in 0..count {
+            let parent = commit
+                .parents
+                .first()
+                .copied()
+                .ok_or_else(|| RepoError::NoSuchAncestor {
+                    base: base.to_owned(),
+                    available,
+                })?;
+            (id, commit) = (parent, self.commit(parent)?);
+        }
+        Ok((id, commit))
+    }
+
+    fn at_lsn(&self, base: &str, reach: Place, lsn: Lsn, notes: &mut Vec<String>) -> Result<Place> {
+        if lsn > reach.lsn {
+            return Err(RepoError::BeyondEnd {
+                lsn,
+                base: base.to_owned(),
+                end: reach.lsn,
+            });
+        }
+        let path = path_at(&reach.path, lsn).ok_or_else(|| RepoError::BeforeBeginning {
+            what: lsn.to_string(),
+            start: root_start(&reach.path),
+        })?;
+        let place = Place { path, lsn };
+        let span = self
+            .timeline(place.position().timeline)?
+            .record_at_or_before(lsn)?;
+        if span.end != lsn {
+            notes.push(format!("{lsn} is inside a record: rounded down to {}", span.end));
+        }
+        Ok(Place {
+            lsn: span.end,
+            ..place
+        }
+        .normal())
+    }
+
+    fn at_time(&self, reach: Place, moment: i64, notes: &mut Vec<String>) -> Result<Place> {
+        // From the newest stretch back: the first timeline with a commit at or before the moment has the last one.
+        let mut end = reach.lsn;
+        for index in (0..reach.path.len()).rev() {
+            let Some(fork) = reach.path.get(index) else {
+                continue;
+            };
+            let timeline = self.timeline(fork.timeline)?;
+            if let Some(lsn) = timeline.lsn_at_time(moment)? {
+                // Later commits of this timeline are not on the path; everything up to where it was left had happened then.
+                let lsn = lsn.min(end);
+                let path = reach.path.iter().take(index + 1).copied().collect();
+                return Ok(Place { path, lsn }.normal());
+            }
+            end = fork.start;
+        }
+        let start = root_start(&reach.path);
+        let root = reach.path.iter().take(1).copied().collect::<Vec<_>>();
+        let begin = match root.first() {
+            Some(fork) => self.timeline(fork.timeline)?.checkpoint_state(start)?.last_time,
+            None => 0,
+        };
+        if begin != 0 && moment < begin {
+            return Err(RepoError::BeforeBeginning {
+                what: timestamptz_text(moment).unwrap_or_else(|| "that time".into()),
+                start,
+            });
+        }
+        notes.push(format!(
+            "no transaction had committed then: this is the beginning, {start}"
+        ));
+        Ok(Place {
+            path: root,
+            lsn: start,
+        })
+    }
+}
+
+fn root_start(path: &[Fork]) -> Lsn {
+    path.first().map_or(Lsn::INVALID, |root| root.start)
+}
+
+/// Returns the path to the timeline on which `lsn` lies: the last one that begins below it. The root's own start is readable.
+fn path_at(path: &[Fork], lsn: Lsn) -> Option<Vec<Fork>> {
+    let count = path.iter().take_while(|fork| fork.start < lsn).count();
+    match (count, path.first()) {
+        (0, Some(root)) if root.start == lsn => Some(vec![*root]),
+        (0, _) => None,
+        _ => Some(path.iter().take(count).copied().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neon_types::TimelineId;
+
+    use super::*;
+
+    #[test]
+    fn an_lsn_lies_on_the_last_timeline_that_begins_below_it() {
+        let fork = |number: u8, start| Fork {
+            timeline: TimelineId([number; 16]),
+            tli: 1,
+            start: Lsn(start),
+        };
+        let path = [fork(1, 100), fork(2, 200)];
+        let at = |lsn| path_at(&path, Lsn(lsn)).map(|path| path.len());
+        assert_eq!(at(99), None);
+        assert_eq!(at(100), Some(1));
+        assert_eq!(at(200), Some(1));
+        assert_eq!(at(208), Some(2));
+    }
+}

@@ -1,0 +1,568 @@
+//! Starting and stopping endpoints.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use neon_compute::{Evidence, Purpose, Reuse, Stamp};
+use neon_objects::Commit;
+use neon_pagestore::{NewTimeline, Timeline};
+use neon_postgres::control::DbState;
+use neon_postgres::timeline_history::HistoryEntry;
+use neon_types::{Lsn, Position};
+
+use crate::api::{self, ProgressSink};
+use crate::directory::{Run, control_state, history_of, write_configuration};
+use crate::endpoint::{self, EndpointFile, directory_of, pgdata_of, stamp_of};
+use crate::error::{RepoError, Result};
+use crate::history::Place;
+use crate::postgres;
+use crate::receiver::{self, Receiver};
+use crate::repository::Repository;
+use crate::resolve::Target;
+use crate::revision::{Revision, Step, zoned};
+use crate::tli;
+use crate::world;
+
+/// How long a server that shuts down gets to send the rest of its WAL.
+const DRAIN_WAIT: Duration = Duration::from_secs(120);
+
+impl Repository {
+    /// Runs Postgres on a branch head, or read-only at any other revision. Already running: says where.
+    pub(crate) fn start(
+        &self,
+        rev: Option<&str>,
+        port: Option<u16>,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<api::Endpoint> {
+        let revision = Revision::parse(rev.unwrap_or("HEAD"), &zoned(self.world.now()))?;
+        let branch = match revision.base.as_str() {
+            "HEAD" => self.refs.head()?,
+            name => name.to_owned(),
+        };
+        if revision.step == Step::Here && self.heads()?.iter().any(|(name, _)| *name == branch) {
+            return self.start_branch(&branch, port, progress);
+        }
+        let (target, mut notes) = self.resolve_current(rev)?;
+        notes.extend(target.notes.iter().cloned());
+        self.start_read_only(&target, port, notes, progress)
+    }
+
+    fn start_branch(
+        &self,
+        branch: &str,
+        port: Option<u16>,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<api::Endpoint> {
+        if let Some(pid) = self.endpoint_pid(branch) {
+            self.adopt(branch)?;
+            return self.describe(branch, pid, true, Vec::new());
+        }
+        self.endpoints.receivers().remove(branch);
+        self.take_in(branch)?;
+        let (_, head) = self.head_of(branch)?;
+        let known = self.endpoint_file(branch)?;
+        let timeline = self.timeline_to_write(branch, &head, known.as_ref())?;
+        let position = Position {
+            timeline: timeline.id(),
+            lsn: timeline.end(),
+        };
+        let port = self.choose_port(branch, port, known.as_ref())?;
+        let boot_id = boot_id(&*self.world);
+        let file = EndpointFile {
+            branch: Some(branch.to_owned()),
+            timeline: timeline.id(),
+            built_at: known.as_ref().map_or(position.lsn, |file| file.built_at),
+            port,
+            housekeeping_end: known
+                .as_ref()
+                .filter(|file| file.timeline == timeline.id())
+                .map_or(Lsn::INVALID, |file| file.housekeeping_end),
+            boot_id: boot_id.clone(),
+            pg_version_num: 0,
+        };
+        let reuse = self.reuse(branch, &timeline, known.as_ref())?;
+        let quiet = timeline.state().provisional || self.config()?.upstream(branch)?.is_some();
+        let run = Run {
+            port,
+            socket_directory: self.socket_directory(branch),
+            autovacuum: !quiet,
+            read_only: false,
+        };
+        let mut notes = Vec::new();
+        match reuse {
+            Reuse::AsIs => {}
+            Reuse::RecoverInPlace => {
+                notes.push("the last run did not end properly: Postgres recovers in place".to_owned())
+            }
+            Reuse::Rebuild(_) => {
+                let boot = Repository::boot_read_write(&self.path_of(&timeline)?);
+                notes.extend(self.build(branch, &timeline, position.lsn, &boot, &head.settings, progress)?);
+            }
+        }
+        let file = EndpointFile {
+            built_at: if matches!(reuse, Reuse::Rebuild(_)) {
+                position.lsn
+            } else {
+                file.built_at
+            },
+            ..file
+        };
+        // From here on the directory may change at any moment: what vouches for it says so first.
+        Stamp {
+            timeline: timeline.id(),
+            end: timeline.end(),
+            boot_id,
+            clean: false,
+        }
+        .write(&stamp_of(&self.neon_dir, branch))?;
+        self.write_endpoint_file(branch, &file)?;
+        let started = self.run_postgres(branch, timeline.state().version, &run)?;
+        notes.extend(started.notes);
+        let mut file = EndpointFile {
+            pg_version_num: started.version_num,
+            ..file
+        };
+        self.write_endpoint_file(branch, &file)?;
+        self.receive(branch, &file, &timeline, quiet)?;
+        if let Some(end) = self.ensure_password(branch, port)? {
+            file.housekeeping_end = end;
+            self.write_endpoint_file(branch, &file)?;
+            // The receiver must not take our own transaction for a user's.
+            self.receive(branch, &file, &timeline, quiet)?;
+        }
+        self.describe(branch, started.pid, false, notes)
+    }
+
+    /// Runs a server that shows one position and writes nothing that anybody keeps.
+    fn start_read_only(
+        &self,
+        target: &Target,
+        port: Option<u16>,
+        mut notes: Vec<String>,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<api::Endpoint> {
+        let position = target.place.position();
+        let name = format!(
+            "at-{}-{:X}-{:X}",
+            position.timeline.short(),
+            position.lsn.0 >> 32,
+            position.lsn.0 & 0xffff_ffff
+        );
+        if let Some(pid) = self.endpoint_pid(&name) {
+            return self.describe(&name, pid, true, notes);
+        }
+        let timeline = self.timeline(position.timeline)?;
+        let known = self.endpoint_file(&name)?;
+        let port = self.choose_port(&name, port, known.as_ref())?;
+        let run = Run {
+            port,
+            socket_directory: self.socket_directory(&name),
+            autovacuum: false,
+            read_only: true,
+        };
+        // A number of its own: no standby or backup can take its WAL for that of the history that it shows.
+        let parent = target.place.path.last().map_or(1, |fork| fork.tli);
+        let tli = tli::fork_tli(parent, world::new_timeline_id(&*self.world)).ok_or(RepoError::NoTli)?;
+        let mut history = history_of(&target.place.path);
+        history.entries.push(HistoryEntry {
+            tli: parent,
+            end: position.lsn,
+            reason: "shown by neon".to_owned(),
+        });
+        let boot = neon_compute::Boot {
+            tli,
+            history,
+            purpose: Purpose::ReadOnly,
+            slot: None,
+        };
+        notes.extend(self.build(
+            &name,
+            &timeline,
+            position.lsn,
+            &boot,
+            &target.commit.settings,
+            progress,
+        )?);
+        let file = EndpointFile {
+            branch: None,
+            timeline: position.timeline,
+            built_at: position.lsn,
+            port,
+            housekeeping_end: Lsn::INVALID,
+            boot_id: boot_id(&*self.world),
+            pg_version_num: 0,
+        };
+        self.write_endpoint_file(&name, &file)?;
+        let started = self.run_postgres(&name, timeline.state().version, &run)?;
+        notes.extend(started.notes);
+        self.describe(&name, started.pid, false, notes)
+    }
+
+    /// Returns the timeline that the branch's endpoint writes: the one that it wrote before when that still continues the head
+    /// and is ours, else a new one that forks at the head (law 1), provisional until the first transaction (law 3).
+    fn timeline_to_write(
+        &self,
+        branch: &str,
+        head: &Commit,
+        known: Option<&EndpointFile>,
+    ) -> Result<Arc<Timeline>> {
+        if let Some(timeline) = self.open_timeline(branch, head)? {
+            return Ok(timeline);
+        }
+        if let Some(file) = known {
+            self.drop_unless_history(file.timeline)?;
+        }
+        let place = Place::of(head).normal();
+        let ancestor = place.position();
+        let parent_tli = place.path.last().map_or(1, |fork| fork.tli);
+        let siblings: Vec<u32> = self
+            .pages
+            .list()
+            .into_iter()
+            .filter_map(|id| self.pages.get(id).ok())
+            .map(|timeline| timeline.tli())
+            .collect();
+        // Two of 4096 numbers meet sooner or later: another id is drawn then.
+        for _ in 0..64 {
+            let id = world::new_timeline_id(&*self.world);
+            let tli = tli::fork_tli(parent_tli, id).ok_or(RepoError::NoTli)?;
+            if siblings.contains(&tli) {
+                continue;
+            }
+            return Ok(self.pages.create(NewTimeline {
+                id,
+                ancestor,
+                tli,
+                writer: self.writer,
+                branch: Some(branch.to_owned()),
+                provisional: true,
+            })?);
+        }
+        Err(RepoError::NoTli)
+    }
+
+    fn reuse(&self, name: &str, timeline: &Timeline, known: Option<&EndpointFile>) -> Result<Reuse> {
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let stamp = Stamp::read(&stamp_of(&self.neon_dir, name)).ok().flatten();
+        Ok(neon_compute::decide(&Evidence {
+            stamp: stamp.as_ref().filter(|_| pgdata.is_dir()),
+            boot_id: known.map_or("", |file| file.boot_id.as_str()),
+            state: control_state(&pgdata),
+            wanted: Position {
+                timeline: timeline.id(),
+                lsn: timeline.end(),
+            },
+            timeline_end: timeline.end(),
+        }))
+    }
+
+    /// Begins to receive the endpoint's WAL, in place of a receiver that runs already.
+    fn receive(&self, name: &str, file: &EndpointFile, timeline: &Arc<Timeline>, quiet: bool) -> Result<()> {
+        self.endpoints.receivers().remove(name);
+        let place = receiver::Place {
+            socket_directory: self.socket_directory(name),
+            port: file.port,
+        };
+        let on_transaction: Option<receiver::OnTransaction> = quiet.then(|| {
+            let (runtime, place) = (self.runtime.clone(), place.clone());
+            let pgdata = pgdata_of(&self.neon_dir, name);
+            let act: receiver::OnTransaction = Box::new(move || {
+                let turned = write_configuration(&pgdata, true)
+                    .and_then(|_| runtime.block_on(postgres::reload(&place.socket_directory, place.port)));
+                if let Err(error) = turned {
+                    tracing::warn!(%error, "autovacuum stays off");
+                }
+            });
+            act
+        });
+        let receiver = Receiver::start(
+            &self.runtime,
+            Arc::clone(timeline),
+            place,
+            file.housekeeping_end,
+            on_transaction,
+        )?;
+        self.endpoints
+            .receivers()
+            .insert(name.to_owned(), Arc::new(receiver));
+        Ok(())
+    }
+
+    /// Receives again from an endpoint that runs without a receiver, after a daemon died.
+    pub(crate) fn adopt(&self, name: &str) -> Result<()> {
+        if self.endpoints.receiver(name).is_some() {
+            return Ok(());
+        }
+        let Some(file) = self.endpoint_file(name)? else {
+            return Ok(());
+        };
+        if file.branch.is_none() {
+            return Ok(());
+        }
+        let timeline = self.timeline(file.timeline)?;
+        let quiet = timeline.state().provisional;
+        self.receive(name, &file, &timeline, quiet)
+    }
+
+    /// Receives from every endpoint that runs: the first thing that a new daemon does.
+    pub fn adopt_endpoints(&self) {
+        let _exclusive = self.exclusive();
+        for name in endpoint::names(&self.neon_dir).unwrap_or_default() {
+            if self.endpoint_pid(&name).is_some()
+                && let Err(error) = self.adopt(&name)
+            {
+                tracing::error!(endpoint = name, %error, "cannot receive from a running endpoint");
+            }
+        }
+    }
+
+    /// Returns true when an endpoint of this repository runs.
+    pub fn has_running_endpoints(&self) -> bool {
+        endpoint::any_runs(&self.neon_dir)
+    }
+
+    /// Stops every endpoint, takes in what they wrote and commits it.
+    pub fn stop_all(&self) -> std::result::Result<(), api::ApiError> {
+        let _exclusive = self.exclusive();
+        for name in endpoint::names(&self.neon_dir).unwrap_or_default() {
+            if self.endpoint_pid(&name).is_some() {
+                self.stop_one(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops one endpoint, or all.
+    pub(crate) fn stop(&self, branch: Option<&str>, all: bool) -> Result<Vec<api::Stopped>> {
+        if !all {
+            let name = self.branch_or_head(branch)?;
+            let name = self.endpoint_named(&name)?;
+            return Ok(vec![self.stop_one(&name)?]);
+        }
+        let mut stopped = Vec::new();
+        for name in endpoint::names(&self.neon_dir)? {
+            if self.endpoint_pid(&name).is_some() {
+                stopped.push(self.stop_one(&name)?);
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Returns the endpoint that a user means: a branch, the name of a read-only endpoint, or the revision that it was started at.
+    fn endpoint_named(&self, text: &str) -> Result<String> {
+        if self.endpoint_file(text)?.is_some() {
+            return Ok(text.to_owned());
+        }
+        if let Ok(target) = self.resolve(Some(text)) {
+            let position = target.place.position();
+            for name in endpoint::names(&self.neon_dir)? {
+                let file = self.endpoint_file(&name)?;
+                if file.is_some_and(|file| {
+                    file.branch.is_none()
+                        && file.timeline == position.timeline
+                        && file.built_at == position.lsn
+                }) {
+                    return Ok(name);
+                }
+            }
+        }
+        // A branch that never had an endpoint is known, but not running.
+        self.head_of(text)?;
+        Ok(text.to_owned())
+    }
+
+    fn stop_one(&self, name: &str) -> Result<api::Stopped> {
+        let Some(file) = self.endpoint_file(name)? else {
+            return Ok(api::Stopped {
+                name: name.to_owned(),
+                commit: None,
+                lsn: None,
+                was_running: false,
+            });
+        };
+        let was_running = self.endpoint_pid(name).is_some();
+        let Some(branch) = file.branch.clone() else {
+            self.stop_postgres(name)?;
+            let directory = directory_of(&self.neon_dir, name);
+            fs::remove_dir_all(&directory).map_err(RepoError::io("remove", &directory))?;
+            return Ok(api::Stopped {
+                name: name.to_owned(),
+                commit: None,
+                lsn: Some(file.built_at),
+                was_running,
+            });
+        };
+        if was_running {
+            self.adopt(name)?;
+            let receiver = self.endpoints.receiver(name);
+            let clean = self.stop_postgres(name)?;
+            if let Some(receiver) = receiver {
+                let end = receiver.drain(DRAIN_WAIT);
+                self.endpoints.receivers().remove(name);
+                let pgdata = pgdata_of(&self.neon_dir, name);
+                if clean
+                    && control_state(&pgdata) == Some(DbState::ShutDowned)
+                    && self.holds_all(name, &file, end)?
+                {
+                    neon_compute::sync(&pgdata)?;
+                    Stamp {
+                        timeline: file.timeline,
+                        end,
+                        boot_id: file.boot_id.clone(),
+                        clean: true,
+                    }
+                    .write(&stamp_of(&self.neon_dir, name))?;
+                }
+            }
+        }
+        let place = self.take_in(&branch)?;
+        let commit = match &place {
+            Some(place) => self.commit_tail(&branch, place, None, None)?,
+            None => None,
+        };
+        let (_, head) = self.head_of(&branch)?;
+        Ok(api::Stopped {
+            name: name.to_owned(),
+            commit,
+            lsn: Some(head.position.lsn),
+            was_running,
+        })
+    }
+
+    /// Returns true when `end`, up to which we hold the endpoint's WAL, is where its shutdown checkpoint ended: nothing whole
+    /// follows in its `pg_wal`.
+    fn holds_all(&self, name: &str, file: &EndpointFile, end: Lsn) -> Result<bool> {
+        let timeline = self.timeline(file.timeline)?;
+        let prev = timeline.record_at_or_before(end)?.start;
+        let params = crate::tail::stream_params(&timeline);
+        let rest = neon_compute::whole_records(&pgdata_of(&self.neon_dir, name), end, Some(prev), &params);
+        Ok(rest.is_ok_and(|rest| rest.range.is_empty()))
+    }
+
+    /// Returns where a running endpoint answers.
+    pub(crate) fn uri(&self, branch: Option<&str>) -> Result<api::Endpoint> {
+        let name = self.endpoint_named(&self.branch_or_head(branch)?)?;
+        let pid = self
+            .endpoint_pid(&name)
+            .ok_or(RepoError::NotRunning(name.clone()))?;
+        self.describe(&name, pid, true, Vec::new())
+    }
+
+    fn describe(
+        &self,
+        name: &str,
+        pid: u32,
+        already_running: bool,
+        notes: Vec<String>,
+    ) -> Result<api::Endpoint> {
+        let file = self
+            .endpoint_file(name)?
+            .ok_or_else(|| RepoError::NotRunning(name.to_owned()))?;
+        let socket_directory = self.socket_directory(name);
+        let password = self.password()?;
+        let tcp = file.branch.is_some()
+            || self
+                .runtime
+                .block_on(postgres::password_works(file.port, &password));
+        let uri = if tcp {
+            format!(
+                "postgresql://{}:{password}@127.0.0.1:{}/postgres",
+                postgres::SUPERUSER,
+                file.port
+            )
+        } else {
+            // A position from before this repository set the password: only the socket lets us in.
+            let directory = percent_encode(&socket_directory.to_string_lossy());
+            format!(
+                "postgresql://{}@{directory}:{}/postgres",
+                postgres::SUPERUSER,
+                file.port
+            )
+        };
+        Ok(api::Endpoint {
+            name: name.to_owned(),
+            uri,
+            port: file.port,
+            socket_directory,
+            read_only: file.branch.is_none(),
+            already_running,
+            pid,
+            timeline: file.timeline,
+            lsn: file.built_at,
+            notes,
+        })
+    }
+
+    /// Makes the endpoint's superuser known to have the repository's password. Returns where the WAL of that ends; nothing when
+    /// it was so already.
+    fn ensure_password(&self, name: &str, port: u16) -> Result<Option<Lsn>> {
+        let password = self.password()?;
+        if self.runtime.block_on(postgres::password_works(port, &password)) {
+            return Ok(None);
+        }
+        let verifier = neon_transport::scram::make_verifier(
+            &password,
+            &self.world.random(),
+            neon_transport::scram::DEFAULT_ITERATIONS,
+        )
+        .map_err(|error| RepoError::refused(error.to_string(), "remove .neon/password to draw another"))?;
+        let end = self.runtime.block_on(postgres::set_password(
+            &self.socket_directory(name),
+            port,
+            &verifier,
+        ))?;
+        Ok(Some(end))
+    }
+
+    /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from [`FIRST_PORT`].
+    fn choose_port(&self, name: &str, asked: Option<u16>, known: Option<&EndpointFile>) -> Result<u16> {
+        let wanted = asked.or(known.map(|file| file.port));
+        if let Some(port) = wanted {
+            if port_is_free(port) {
+                return Ok(port);
+            }
+            if asked.is_some() {
+                return Err(neon_compute::ComputeError::PortTaken(port).into());
+            }
+        }
+        let mut taken = Vec::new();
+        for other in endpoint::names(&self.neon_dir)? {
+            if other != name {
+                taken.extend(self.endpoint_file(&other)?.map(|file| file.port));
+            }
+        }
+        neon_compute::free_port(|port| taken.contains(&port)).ok_or_else(|| {
+            RepoError::refused(
+                format!("no port is free from {} up", neon_compute::FIRST_PORT),
+                "name one: neon start --port P",
+            )
+        })
+    }
+
+    /// Returns the directory of an endpoint's socket: its own when the path is short enough for a socket's name, else one below
+    /// the runtime directory that only its owner enters.
+    pub(crate) fn socket_directory(&self, name: &str) -> PathBuf {
+        crate::sockets::directory(&directory_of(&self.neon_dir, name))
+    }
+}
+
+fn port_is_free(port: u16) -> bool {
+    std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn boot_id(world: &dyn world::World) -> String {
+    neon_types::RepoId(world.random()).to_string()
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}

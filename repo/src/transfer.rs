@@ -1,0 +1,439 @@
+//! Push, pull and fetch: our half of the conversation, and what it leaves behind here.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use neon_objects::{Expect, RefEdit, Upstream};
+use neon_remotes::uri::OriginUri;
+use neon_remotes::wire::{Motion, Phase};
+use neon_remotes::{
+    Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, RemoteError, Sink, Source, Volume,
+    perform_fetch, perform_pull, perform_push,
+};
+use neon_transport::{Channel, DialOptions, Password, dial_with};
+use neon_types::{CommitId, RefName, TimelineId};
+
+use crate::api::{Progress, ProgressSink, Transfer, Transferred};
+use crate::error::{RepoError, Result};
+use crate::repository::{OpenOptions, Repository};
+
+/// Where a transfer goes: an origin by name, and a branch there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    origin: String,
+    uri: String,
+    branch: String,
+}
+
+impl Repository {
+    /// Sends a branch to an origin.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Vec<Transferred>> {
+        let branch = self.branch_or_head(transfer.branch.as_deref())?;
+        let destination = self.destination(&branch, transfer.target.as_deref())?;
+        let (head, commit) = {
+            let _exclusive = self.exclusive();
+            self.head_of(&branch)?;
+            if let Some(place) = self.take_in(&branch)? {
+                self.commit_tail(&branch, &place, None, None)?;
+            }
+            self.head_of(&branch)?
+        };
+        let command = Command::Push {
+            branch: destination.branch.clone(),
+            timeline: commit.position.timeline,
+        };
+        let request = PushRequest {
+            branch: destination.branch.clone(),
+            head,
+            force: transfer.force,
+            dry_run: transfer.dry_run,
+        };
+        let source: Arc<dyn Source> = Arc::clone(self) as Arc<dyn Source>;
+        let outcome = self.talk(
+            &destination.uri,
+            transfer.password.as_deref(),
+            &command,
+            progress,
+            |channel, options| perform_push(channel, source, request, options),
+        )?;
+        if !transfer.dry_run {
+            if let Some(theirs) = outcome.head {
+                self.remember(&destination, theirs)?;
+            }
+            self.set_first_upstream(&branch, &destination)?;
+        }
+        Ok(vec![Transferred {
+            branch: Some(branch),
+            remote: format!("{}/{}", destination.origin, destination.branch),
+            outcome: word(outcome.motion).to_owned(),
+            old: outcome.before,
+            new: head,
+            lsn: commit.position.lsn,
+            bytes: volume(transfer, &outcome.planned, &outcome.sent).bytes,
+            objects: volume(transfer, &outcome.planned, &outcome.sent).objects(),
+            dry_run: transfer.dry_run,
+            notes: vec![format!(
+                "{} bytes sent, {} received on the wire",
+                outcome.wire_sent, outcome.wire_received
+            )],
+        }])
+    }
+
+    /// Brings a branch from an origin and moves ours to it.
+    pub(crate) fn pull(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Vec<Transferred>> {
+        let branch = self.branch_or_head(transfer.branch.as_deref())?;
+        let destination = self.destination(&branch, transfer.target.as_deref())?;
+        let into = transfer.as_name.clone().unwrap_or(branch);
+        let ran = self.endpoint_is_running(&into)?;
+        if ran && !transfer.dry_run {
+            if !transfer.restart {
+                return Err(RepoError::refused(
+                    format!("an endpoint is running on branch '{into}'"),
+                    format!("stop it first: neon stop {into}; or pull and restart it: neon pull --restart"),
+                ));
+            }
+            let _exclusive = self.exclusive();
+            self.stop(Some(&into), false)?;
+        }
+        let timeline = self
+            .head_of(&into)
+            .ok()
+            .map(|(_, commit)| commit.position.timeline);
+        let command = Command::Pull {
+            branch: destination.branch.clone(),
+            timeline,
+        };
+        let request = PullRequest {
+            branch: destination.branch.clone(),
+            into: into.clone(),
+            force: transfer.force,
+            dry_run: transfer.dry_run,
+        };
+        let sink: Arc<dyn Sink> = Arc::clone(self) as Arc<dyn Sink>;
+        let pulled = self.talk(
+            &destination.uri,
+            transfer.password.as_deref(),
+            &command,
+            progress,
+            |channel, options| perform_pull(channel, sink, request, options),
+        );
+        let mut notes = Vec::new();
+        if ran && transfer.restart && !transfer.dry_run {
+            // Whatever became of the pull, the endpoint ran before.
+            let _exclusive = self.exclusive();
+            let endpoint = self.start(Some(&into), None, progress)?;
+            notes.push(format!("restarted: {}", endpoint.uri));
+        }
+        let outcome = pulled?;
+        if !transfer.dry_run {
+            self.remember(&destination, outcome.theirs)?;
+            self.set_first_upstream(&into, &destination)?;
+        }
+        let new = outcome.head.unwrap_or(outcome.theirs);
+        let lsn = self
+            .commit(new)
+            .map_or(neon_types::Lsn::INVALID, |commit| commit.position.lsn);
+        let moved = volume(transfer, &outcome.planned, &outcome.arrived);
+        Ok(vec![Transferred {
+            branch: Some(into),
+            remote: format!("{}/{}", destination.origin, destination.branch),
+            outcome: word(outcome.motion).to_owned(),
+            old: outcome.before,
+            new,
+            lsn,
+            bytes: moved.bytes,
+            objects: moved.objects(),
+            dry_run: transfer.dry_run,
+            notes,
+        }])
+    }
+
+    /// Brings what an origin has, and remembers where its branches are.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Vec<Transferred>> {
+        let head = self.refs.head()?;
+        let branch = transfer.branch.clone();
+        let destination = self.destination(branch.as_deref().unwrap_or(&head), transfer.target.as_deref())?;
+        let one = branch.is_some()
+            || transfer
+                .target
+                .as_deref()
+                .is_some_and(|target| target.contains(':'));
+        let outcome = self.fetch_from(
+            &destination.uri,
+            one.then_some(destination.branch.as_str()),
+            transfer.dry_run,
+            transfer.password.as_deref(),
+            progress,
+        )?;
+        let mut rows = Vec::new();
+        for fetched in &outcome.branches {
+            let origin = destination.origin.clone();
+            let there = Destination {
+                origin,
+                uri: String::new(),
+                branch: fetched.name.clone(),
+            };
+            let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
+            let old = self.refs.get(&name)?;
+            if !transfer.dry_run {
+                self.remember(&there, fetched.head)?;
+            }
+            let lsn = self
+                .commit(fetched.head)
+                .map_or(neon_types::Lsn::INVALID, |commit| commit.position.lsn);
+            let moved = volume(transfer, &fetched.planned, &fetched.arrived);
+            rows.push(Transferred {
+                branch: None,
+                remote: format!("{}/{}", there.origin, there.branch),
+                outcome: if old == Some(fetched.head) {
+                    "up to date"
+                } else {
+                    "fetched"
+                }
+                .to_owned(),
+                old,
+                new: fetched.head,
+                lsn,
+                bytes: moved.bytes,
+                objects: moved.objects(),
+                dry_run: transfer.dry_run,
+                notes: Vec::new(),
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Brings one branch, or all, from a URI.
+    pub(crate) fn fetch_from(
+        self: &Arc<Self>,
+        uri: &str,
+        branch: Option<&str>,
+        dry_run: bool,
+        password: Option<&str>,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<FetchOutcome> {
+        let (command, request) = match branch {
+            Some(branch) => (
+                Command::Pull {
+                    branch: branch.to_owned(),
+                    timeline: None::<TimelineId>,
+                },
+                FetchRequest::One {
+                    branch: branch.to_owned(),
+                    dry_run,
+                },
+            ),
+            None => (Command::ListBranches, FetchRequest::All { dry_run }),
+        };
+        let sink: Arc<dyn Sink> = Arc::clone(self) as Arc<dyn Sink>;
+        self.talk(uri, password, &command, progress, |channel, options| {
+            perform_fetch(channel, sink, request, options)
+        })
+    }
+
+    /// Dials an origin and leads a conversation, telling `progress` and watching whether anybody still waits for the result.
+    fn talk<T, F>(
+        self: &Arc<Self>,
+        uri: &str,
+        password: Option<&str>,
+        command: &Command,
+        progress: &mut dyn ProgressSink,
+        conversation: impl FnOnce(Channel, neon_remotes::Options) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, RemoteError>>,
+    {
+        let newest: Arc<Mutex<Option<neon_remotes::Progress>>> = Arc::default();
+        let listener = Arc::clone(&newest);
+        let options = neon_remotes::Options {
+            progress: Some(Arc::new(move |report| {
+                *listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+            })),
+            ..neon_remotes::Options::default()
+        };
+        let uri: OriginUri = uri.parse().map_err(|error: neon_remotes::uri::UriError| {
+            RepoError::refused(error.to_string(), error.hint())
+        })?;
+        self.runtime.block_on(async {
+            let channel = self.connect(&uri, password, command).await?;
+            let conversation = conversation(channel, options);
+            tokio::pin!(conversation);
+            loop {
+                tokio::select! {
+                    result = &mut conversation => return Ok(result?),
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {
+                        if let Some(report) = newest.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                            progress.report(&Progress {
+                                label: label(report.phase).into(),
+                                done: report.bytes_done,
+                                total: report.bytes_total,
+                                unit: "bytes".into(),
+                            });
+                        }
+                        if progress.cancelled() {
+                            return Err(RepoError::refused(
+                                "interrupted",
+                                "run the same command again: what arrived whole is kept",
+                            ));
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        uri: &OriginUri,
+        password: Option<&str>,
+        command: &Command,
+    ) -> Result<Channel> {
+        match uri {
+            OriginUri::Server(address) => {
+                let mut options = DialOptions::from_environment();
+                if let Some(password) = password {
+                    options.passwords.environment = Some(Password::new(password));
+                }
+                Ok(dial_with(address, &command.to_string(), &options).await?)
+            }
+            OriginUri::Directory(path) => {
+                // Both halves in this process: the other repository is opened as any command would.
+                let neon_dir = path.join(".neon");
+                let options = OpenOptions {
+                    purpose: "transfer".into(),
+                    world: self.world.clone(),
+                    lock_wait: Duration::from_secs(10),
+                };
+                let runtime = self.runtime.clone();
+                let other =
+                    tokio::task::spawn_blocking(move || Repository::open(&neon_dir, options, &runtime))
+                        .await
+                        .map_err(|error| RepoError::refused(error.to_string(), "report this"))??;
+                let (ours, theirs) = Channel::pair();
+                let command = command.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = Arc::new(other).converse(command, theirs, "a path").await {
+                        tracing::debug!(%error, "the other half ended");
+                    }
+                });
+                Ok(ours)
+            }
+        }
+    }
+
+    fn destination(&self, branch: &str, target: Option<&str>) -> Result<Destination> {
+        let config = self.config()?;
+        let upstream = config.upstream(branch)?;
+        let (origin, other) = match target {
+            Some(target) => match target.split_once(':') {
+                Some((origin, other)) => (origin.to_owned(), Some(other.to_owned())),
+                None => (target.to_owned(), None),
+            },
+            None => match &upstream {
+                Some(upstream) => (upstream.origin.clone(), None),
+                None => match config.origins()?.keys().collect::<Vec<_>>().as_slice() {
+                    // With one origin there is nothing to choose.
+                    [only] => ((*only).clone(), None),
+                    _ => return Err(RepoError::NoOrigin(branch.to_owned())),
+                },
+            },
+        };
+        let kept = upstream
+            .filter(|upstream| upstream.origin == origin)
+            .map(|upstream| upstream.branch);
+        let uri = config.origin(&origin)?.uri;
+        Ok(Destination {
+            origin,
+            uri,
+            branch: other.or(kept).unwrap_or_else(|| branch.to_owned()),
+        })
+    }
+
+    /// Writes down where a branch of an origin is.
+    fn remember(&self, destination: &Destination, commit: CommitId) -> Result<()> {
+        let name = RefName::origin(&destination.origin, &destination.branch).map_err(bad_name)?;
+        if self.refs.get(&name)? == Some(commit) {
+            return Ok(());
+        }
+        self.move_refs(
+            &[RefEdit {
+                name,
+                expect: Expect::Any,
+                new: Some(commit),
+            }],
+            "fetch",
+        )
+    }
+
+    /// The first push and a clone set where a branch goes by default.
+    fn set_first_upstream(&self, branch: &str, destination: &Destination) -> Result<()> {
+        let mut config = self.config()?;
+        if config.upstream(branch)?.is_some() {
+            return Ok(());
+        }
+        let upstream = Upstream {
+            origin: destination.origin.clone(),
+            branch: destination.branch.clone(),
+        };
+        config.set_upstream(branch, Some(&upstream))?;
+        Ok(config.save()?)
+    }
+}
+
+fn bad_name(error: neon_types::RefNameError) -> RepoError {
+    RepoError::refused(
+        error.to_string(),
+        "the other repository has a branch whose name cannot be kept here",
+    )
+}
+
+fn volume<'a>(transfer: &Transfer, planned: &'a Volume, moved: &'a Volume) -> &'a Volume {
+    if transfer.dry_run { planned } else { moved }
+}
+
+fn word(motion: Motion) -> &'static str {
+    match motion {
+        Motion::Stay => "up to date",
+        Motion::Create => "created",
+        Motion::Forward => "fast-forward",
+        Motion::Recommit => "new commit at the same position",
+        Motion::Back => "forced back",
+        Motion::Replace => "forced",
+    }
+}
+
+fn label(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Negotiating => "comparing",
+        Phase::Planning => "planning",
+        Phase::Transferring => "transferring",
+        Phase::Accepting => "taking in",
+    }
+}
+
+/// Returns the absolute form of a path origin; other URIs as they are.
+pub(crate) fn absolute(uri: &str, base: &std::path::Path) -> String {
+    match uri.parse() {
+        Ok(OriginUri::Directory(path)) => {
+            let path: PathBuf = base.join(path);
+            std::fs::canonicalize(&path)
+                .unwrap_or(path)
+                .to_string_lossy()
+                .into_owned()
+        }
+        _ => uri.to_owned(),
+    }
+}

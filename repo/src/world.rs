@@ -1,0 +1,78 @@
+//! The one place where time, randomness and the environment enter, so that tests repeat.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use neon_compute::SearchPath;
+use neon_types::{RepoId, TimelineId};
+
+/// What the repository asks of the world outside.
+pub trait World: Send + Sync {
+    /// Returns microseconds since 1970-01-01 UTC.
+    fn now(&self) -> i64;
+    /// Returns 16 bytes that nobody else has.
+    fn random(&self) -> [u8; 16];
+    /// Returns the author of commits when none is configured: `name <name@host>`.
+    fn default_author(&self) -> String;
+    /// Returns where to look for Postgres.
+    fn search_path(&self) -> SearchPath;
+}
+
+/// The real world: system clock, the kernel's random numbers, the process's environment.
+#[derive(Clone, Debug, Default)]
+pub struct RealWorld {
+    /// Author from the user's configuration.
+    pub author: Option<String>,
+    /// Postgres locations from the user's configuration; `NEON_PG_DIRS` comes first.
+    pub postgres_directories: Vec<PathBuf>,
+}
+
+impl World for RealWorld {
+    fn now(&self) -> i64 {
+        jiff::Timestamp::now().as_microsecond()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        // Without randomness two timelines could get one id: better to end than to go on.
+        #[expect(
+            clippy::expect_used,
+            reason = "a kernel without random numbers cannot run this program"
+        )]
+        getrandom::fill(&mut bytes).expect("the kernel gives random numbers");
+        bytes
+    }
+
+    fn default_author(&self) -> String {
+        if let Some(author) = &self.author {
+            return author.clone();
+        }
+        let user = std::env::var("USER")
+            .or_else(|_| std::env::var("LOGNAME"))
+            .unwrap_or_else(|_| "unknown".into());
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        format!("{user} <{user}@{host}>")
+    }
+
+    fn search_path(&self) -> SearchPath {
+        let named = std::env::var_os("NEON_PG_DIRS");
+        SearchPath::new(
+            named.as_deref(),
+            &self.postgres_directories,
+            std::env::var_os("PATH"),
+        )
+    }
+}
+
+/// The world as the parts of a repository share it.
+pub type SharedWorld = Arc<dyn World>;
+
+/// Draws a timeline id.
+pub fn new_timeline_id(world: &dyn World) -> TimelineId {
+    TimelineId(world.random())
+}
+
+/// Draws a repository or writer id.
+pub fn new_repo_id(world: &dyn World) -> RepoId {
+    RepoId(world.random())
+}

@@ -1,0 +1,195 @@
+//! The daemon: owns the write side of one repository, keeps the WAL receivers of its endpoints, answers on `neon.sock`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use neon_repo::api::{ApiError, Done, ProgressSink, Request, Response};
+use neon_repo::{OpenOptions, Repository};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::local;
+use crate::{rest, serve};
+
+/// How long a daemon without endpoints and requests stays.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often it looks whether it is idle, and whether those who listen through it are still there.
+const TICK: Duration = Duration::from_millis(200);
+
+/// One repository and those who wait for it.
+pub struct Daemon {
+    repository: Arc<Repository>,
+    runtime: tokio::runtime::Handle,
+    busy: AtomicUsize,
+    stop: Notify,
+}
+
+impl Daemon {
+    fn new(repository: Arc<Repository>) -> Arc<Daemon> {
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(Daemon {
+            repository,
+            runtime,
+            busy: AtomicUsize::new(0),
+            stop: Notify::new(),
+        })
+    }
+
+    /// Answers one request; called from a blocking thread.
+    pub fn handle(&self, request: Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let last = request == Request::Shutdown;
+        let result = match request {
+            Request::Listen { address } => self.listen(address, progress),
+            request => self.repository.handle(request, progress),
+        };
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        if last && result.is_ok() {
+            self.stop.notify_one();
+        }
+        result
+    }
+
+    /// Serves the repository on `address` for as long as the caller stays (`neon serve` beside a running daemon).
+    fn listen(&self, address: SocketAddr, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
+        let shutdown = CancellationToken::new();
+        let listener = self.runtime.block_on(serve::bind(address))?;
+        serve::announce(&listener, "this repository", progress);
+        let serving = self.runtime.spawn(serve::serve_one(
+            Arc::clone(&self.repository),
+            listener,
+            shutdown.clone(),
+        ));
+        while !progress.cancelled() && !serving.is_finished() {
+            std::thread::sleep(TICK);
+        }
+        shutdown.cancel();
+        match self.runtime.block_on(serving) {
+            Ok(result) => result.map(|()| Response::Done(Done::default())),
+            Err(error) => Err(local("panic", "the server failed", error)),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) == 0 && !self.repository.has_running_endpoints()
+    }
+}
+
+/// Runs the daemon of the repository at `neon_dir` until a signal or a [`Request::Shutdown`]; in the background, without
+/// `listen`, also until 30 idle seconds after the last endpoint. Endpoints that run already are adopted.
+pub fn run(
+    neon_dir: &Path,
+    options: OpenOptions,
+    listen: Option<SocketAddr>,
+    progress: &mut dyn ProgressSink,
+) -> Result<(), ApiError> {
+    let runtime = crate::client::runtime()?;
+    let repository = Arc::new(Repository::open(neon_dir, options, runtime.handle())?);
+    runtime.block_on(async {
+        let listener = match listen {
+            Some(address) => Some(serve::bind(address).await?),
+            None => None,
+        };
+        let adopting = Arc::clone(&repository);
+        let _ = tokio::task::spawn_blocking(move || adopting.adopt_endpoints()).await;
+        let daemon = answer(&repository)?;
+        let shutdown = CancellationToken::new();
+        let serving = listener.map(|listener| {
+            serve::announce(
+                &listener,
+                &format!("{}", repository.directory().display()),
+                progress,
+            );
+            tokio::spawn(serve::serve_one(
+                Arc::clone(&repository),
+                listener,
+                shutdown.clone(),
+            ))
+        });
+        tokio::select! {
+            () = until_signal() => {}
+            () = daemon.stop.notified() => {}
+            () = idle(&daemon), if serving.is_none() => {}
+        }
+        shutdown.cancel();
+        if let Some(serving) = serving {
+            serving
+                .await
+                .map_err(|error| local("panic", "the server failed", error))??;
+        }
+        let closing = Arc::clone(&repository);
+        let closed = tokio::task::spawn_blocking(move || closing.stop_all()).await;
+        // The names go last: until then commands find this daemon, not an empty chair.
+        hang_up(&repository);
+        closed.map_err(|error| local("panic", "stopping the endpoints failed", error))?
+    })
+}
+
+/// Answers requests for an open repository on its `neon.sock` from now on.
+pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiError> {
+    let neon_dir = repository.neon_dir();
+    let listener = bind(neon_dir).map_err(|error| local("socket", "cannot listen on neon.sock", error))?;
+    std::fs::write(neon_dir.join("neon.pid"), format!("{}\n", std::process::id()))
+        .map_err(|error| local("pid_file", "cannot write neon.pid", error))?;
+    let daemon = Daemon::new(Arc::clone(repository));
+    let router = rest::router(Arc::clone(&daemon));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "neon.sock failed");
+        }
+    });
+    Ok(daemon)
+}
+
+/// Takes away the names by which commands find this process.
+pub(crate) fn hang_up(repository: &Repository) {
+    // Gone already is as good.
+    let _ = std::fs::remove_file(neon_repo::sockets::daemon(repository.neon_dir()));
+    let _ = std::fs::remove_file(repository.neon_dir().join("neon.pid"));
+}
+
+/// Binds `neon.sock` for its owner alone. A stale socket is removed: we hold the repository's lock, so nobody answers there.
+fn bind(neon_dir: &Path) -> io::Result<UnixListener> {
+    let path = neon_repo::sockets::daemon(neon_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Returns at SIGTERM or SIGINT.
+pub(crate) async fn until_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot wait for signals");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Returns once the daemon has had nothing to do for [`IDLE`].
+async fn idle(daemon: &Daemon) {
+    let mut quiet = Duration::ZERO;
+    while quiet < IDLE {
+        tokio::time::sleep(TICK).await;
+        quiet = if daemon.is_idle() {
+            quiet + TICK
+        } else {
+            Duration::ZERO
+        };
+    }
+}
