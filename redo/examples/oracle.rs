@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use neon_postgres::wal::rmgr;
 use neon_redo::oracle::fixture::{self, Fixture};
-use neon_redo::oracle::{Options, Sampler, run};
+use neon_redo::oracle::{Options, Report, Sampler, run};
 
 struct Args {
     dir: PathBuf,
@@ -85,7 +85,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("{} references written to {}", fixtures.len(), path.display());
     }
     if args.rate {
-        measure(&fixtures)?;
+        measure(&fixtures, &report)?;
     }
     Ok(if report.total().mismatched == 0 {
         ExitCode::SUCCESS
@@ -94,25 +94,37 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Prints replays per second of each resource manager, base pages being copied included.
-fn measure(fixtures: &[Fixture]) -> Result<(), Box<dyn Error>> {
-    let mut by_rmgr = BTreeMap::<u8, Vec<&Fixture>>::new();
+/// Prints replays per second of each kind of record, the copy of the base page included, and of each resource manager with
+/// its kinds in the proportions of the log.
+fn measure(fixtures: &[Fixture], report: &Report) -> Result<(), Box<dyn Error>> {
+    let mut by_kind = BTreeMap::<String, Vec<&Fixture>>::new();
     for fixture in fixtures {
-        by_rmgr.entry(fixture.record.rmid).or_default().push(fixture);
+        by_kind
+            .entry(rmgr::describe(&fixture.record))
+            .or_default()
+            .push(fixture);
     }
-    for (rmid, fixtures) in by_rmgr {
-        let rounds = 200_000 / fixtures.len() + 1;
+    let mut mixed = BTreeMap::<String, (f64, f64)>::new();
+    for (kind, fixtures) in by_kind {
+        let rounds = 50_000 / fixtures.len() + 1;
         let begun = Instant::now();
         for _ in 0..rounds {
             for fixture in &fixtures {
                 std::hint::black_box(fixture.replay()?);
             }
         }
-        let replays = (rounds * fixtures.len()) as f64;
+        let seconds = begun.elapsed().as_secs_f64() / (rounds * fixtures.len()) as f64;
+        println!("{kind:30} {:>9.0} replays/s", 1.0 / seconds);
+        let manager = kind.split('/').next().unwrap_or_default().to_owned();
+        let checked = report.kinds.get(&kind).map_or(0, |counts| counts.checked) as f64;
+        let (replays, total) = mixed.entry(manager).or_default();
+        *replays += checked;
+        *total += checked * seconds;
+    }
+    for (manager, (replays, seconds)) in mixed {
         println!(
-            "{:10} {:>9.0} replays/s",
-            rmgr::name(rmid),
-            replays / begun.elapsed().as_secs_f64()
+            "{manager:30} {:>9.0} replays/s, as mixed in this log",
+            replays / seconds
         );
     }
     Ok(())

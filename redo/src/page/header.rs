@@ -22,7 +22,7 @@ impl Layout {
 
     /// Returns an error unless special is a multiple of 8, as Postgres demands before it moves items.
     pub(crate) fn aligned(self) -> Result<Layout, Damage> {
-        if self.special % 8 == 0 {
+        if self.special.is_multiple_of(8) {
             Ok(self)
         } else {
             Err(self.damage())

@@ -1,0 +1,20 @@
+//! Replay of recorded references, and of arbitrary bytes.
+
+mod hostile;
+mod recorded;
+
+use std::fs::File;
+use std::path::Path;
+
+use neon_redo::oracle::fixture::{self, Fixture};
+
+/// Returns the references of every fixture file, which `oracle --fixtures` of the example `oracle` wrote.
+fn fixtures() -> Vec<Fixture> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut fixtures = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("the fixtures are checked in") {
+        let file = File::open(entry.expect("is readable").path()).expect("is readable");
+        fixtures.extend(fixture::read(file).expect("is a fixture file"));
+    }
+    fixtures
+}
