@@ -93,6 +93,8 @@ impl Channel {
 
     /// Returns the next frame, `None` after the peer's clean end. Cancel-safe.
     ///
+    /// A frame shares a buffer of 256 KiB or more with its neighbours: copy small ones that are kept for long.
+    ///
     /// Errors: `Refused` (the peer gave up with a reason), `Cut`, `Protocol`, `FrameTooLarge`.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         self.recv.recv().await

@@ -10,20 +10,21 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 
 /// Returns the `bin` directories of the versions to test, from `NEON_PG_DIRS` and Debian's place; one for each major version.
 pub fn installations() -> Vec<(u32, PathBuf)> {
-    let mut candidates: Vec<PathBuf> = std::env::var_os("NEON_PG_DIRS")
-        .map(|list| {
-            std::env::split_paths(&list)
-                .flat_map(|dir| [dir.join("bin"), dir])
-                .collect()
-        })
-        .unwrap_or_default();
-    candidates.extend(
-        std::fs::read_dir(DEBIAN)
+    let below = |dir: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(dir)
             .into_iter()
             .flatten()
             .flatten()
-            .map(|entry| entry.path().join("bin")),
-    );
+            .map(|entry| entry.path().join("bin"))
+            .collect()
+    };
+    let listed = std::env::var_os("NEON_PG_DIRS").unwrap_or_default();
+    let mut candidates = Vec::new();
+    for dir in std::env::split_paths(&listed).filter(|dir| !dir.as_os_str().is_empty()) {
+        candidates.extend(below(&dir));
+        candidates.extend([dir.join("bin"), dir]);
+    }
+    candidates.extend(below(Path::new(DEBIAN)));
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for bin in candidates.into_iter().filter(|bin| bin.join("initdb").is_file()) {
         let output = Command::new(bin.join("postgres"))
