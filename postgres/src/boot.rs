@@ -119,7 +119,7 @@ mod tests {
             version,
             system_id: sample(version).system_id(),
             tli: 1,
-            segment_size: 16 << 20,
+            segment_size: 1 << 20,
         }
     }
 
@@ -142,8 +142,8 @@ mod tests {
             for position in POSITIONS.map(Lsn) {
                 let (params, state) = (params(version), state(version));
                 let boot = boot_wal(&params, position, &state, 0x5A1).unwrap();
-                assert!(boot.segments.iter().all(|(_, bytes)| bytes.len() == 16 << 20));
-                let crosses = boot.end.segment(16 << 20) != position.segment(16 << 20);
+                assert!(boot.segments.iter().all(|(_, bytes)| bytes.len() == 1 << 20));
+                let crosses = boot.end.segment(1 << 20) != position.segment(1 << 20);
                 assert_eq!(boot.segments.len(), 1 + usize::from(crosses), "{position}");
 
                 let stream: Vec<u8> = boot
@@ -151,7 +151,7 @@ mod tests {
                     .iter()
                     .flat_map(|(_, bytes)| bytes.clone())
                     .collect();
-                let from = position.segment_offset(16 << 20) as usize;
+                let from = position.segment_offset(1 << 20) as usize;
                 let mut decoder = WalDecoder::new(
                     StreamParams { tli: 0x5A1, ..params },
                     position,
@@ -187,7 +187,7 @@ mod tests {
         let (params, state) = (params(PgVersion::V15), state(PgVersion::V15));
         let boot = boot_wal(&params, Lsn(0x200_4378), &state, 1).unwrap();
         let (number, bytes) = &boot.segments[0];
-        assert_eq!(*number, 2);
+        assert_eq!(*number, 0x20);
         for (at, size) in [(0, 40), (0x4000, 24)] {
             let header = PageHeader::read(&bytes[at..at + size]).unwrap();
             assert_eq!(

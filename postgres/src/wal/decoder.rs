@@ -107,6 +107,11 @@ impl WalDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Returns what the page headers of the stream must say.
+    pub fn params(&self) -> &StreamParams {
+        &self.params
+    }
+
     /// Returns where the next byte to feed belongs.
     pub fn fed(&self) -> Lsn {
         self.at + self.available() as u64

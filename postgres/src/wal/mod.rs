@@ -26,3 +26,6 @@ pub fn record_crc(record: &[u8]) -> Option<u32> {
     let header = record.get(..RECORD_HEADER_SIZE - 4)?;
     Some(crc32c::crc32c_append(crc32c::crc32c(payload), header))
 }
+
+#[cfg(test)]
+mod tests;
