@@ -9,19 +9,8 @@ use crate::{ObjectsError, Result};
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
-    /// Any text of one line.
-    Text,
     /// `Name <mail>`
     Author,
-    /// A whole number in that range.
-    Number {
-        /// Least.
-        min: i64,
-        /// Greatest.
-        max: i64,
-    },
-    /// `true` or `false`
-    Flag,
 }
 
 /// One setting of a repository.
@@ -39,29 +28,12 @@ pub struct SettingSpec {
 
 /// Every setting, by key. `endpoint.settings.NAME` (a Postgres setting of all endpoints) and `branches.NAME.origin` and `.branch`
 /// exist besides.
-pub const SETTINGS: &[SettingSpec] = &[
-    SettingSpec {
-        key: "author",
-        kind: SettingKind::Author,
-        default: "",
-        doc: "Author of commits made in this repository, as 'Name <mail>'; overrides the user's own",
-    },
-    SettingSpec {
-        key: "endpoint.first_port",
-        kind: SettingKind::Number {
-            min: 1024,
-            max: 65535,
-        },
-        default: "55432",
-        doc: "First TCP port that is tried for an endpoint",
-    },
-    SettingSpec {
-        key: "pagestore.seal_megabytes",
-        kind: SettingKind::Number { min: 1, max: 65536 },
-        default: "256",
-        doc: "Megabytes of WAL after which a timeline is sealed in the background",
-    },
-];
+pub const SETTINGS: &[SettingSpec] = &[SettingSpec {
+    key: "user.author",
+    kind: SettingKind::Author,
+    default: "",
+    doc: "Author of commits made in this repository, as 'Name <mail>'; overrides the user's own",
+}];
 
 const ENDPOINT_SETTINGS: &str = "settings";
 
@@ -87,18 +59,6 @@ impl Config {
                 .map(|item| plain(key, item))
                 .transpose(),
         }
-    }
-
-    /// Returns the number of a setting; for keys of [`SETTINGS`] whose kind is a number.
-    pub fn get_number(&self, key: &str) -> Result<Option<i64>> {
-        let Some(value) = self.get(key)? else {
-            return Ok(None);
-        };
-        value.parse().map(Some).map_err(|_| ObjectsError::BadSetting {
-            key: key.to_owned(),
-            value,
-            problem: "expected a number".to_owned(),
-        })
     }
 
     /// Returns the Postgres settings that every endpoint gets, in the order of the file.
@@ -252,7 +212,6 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
         problem,
     };
     match spec.kind {
-        SettingKind::Text => one_line(spec.key, value).map(Value::from),
         SettingKind::Author => {
             let text = one_line(spec.key, value)?;
             let well_formed = text
@@ -265,16 +224,6 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
                 Err(bad("expected 'Name <mail>'".to_owned()))
             }
         }
-        SettingKind::Number { min, max } => value
-            .parse::<i64>()
-            .ok()
-            .filter(|number| (min..=max).contains(number))
-            .map(Value::from)
-            .ok_or_else(|| bad(format!("expected a number from {min} to {max}"))),
-        SettingKind::Flag => value
-            .parse::<bool>()
-            .map(Value::from)
-            .map_err(|_| bad("expected true or false".to_owned())),
     }
 }
 

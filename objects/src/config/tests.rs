@@ -19,8 +19,8 @@ format = 1   # the format
 [repository]
 id = \"11111111111111111111111111111111\"
 
-[endpoint]
-first_port = 6000 # behind the firewall
+[user]
+author = \"Ada <ada@example.org>\" # also at work
 
 # where the nightly copy goes
 [origins.cloud]
@@ -48,7 +48,9 @@ fn a_new_configuration_is_private_and_reads_back() {
 #[test]
 fn edits_keep_comments_and_order() {
     let mut config = load_text(WITH_COMMENTS).expect("loaded");
-    config.set("endpoint.first_port", Some("7000")).expect("set");
+    config
+        .set("user.author", Some("Eve <eve@example.org>"))
+        .expect("set");
     config
         .set_origin_uri("cloud", "postgresql://elsewhere/db")
         .expect("set");
@@ -60,7 +62,7 @@ fn edits_keep_comments_and_order() {
     for kept in [
         "# mine, do not touch",
         "# the format",
-        "first_port = 7000 # behind the firewall",
+        "author = \"Eve <eve@example.org>\" # also at work",
         "# where the nightly copy goes",
         "[origins.backup]\nuri = \"file:///mnt/b\"",
         "[endpoint.settings]\nwork_mem = \"64MB\"",
@@ -130,25 +132,18 @@ fn origins_are_added_once_under_sound_names() {
 #[test]
 fn settings_are_checked_and_have_defaults() {
     let mut config = load_text(WITH_COMMENTS).expect("loaded");
-    assert_eq!(
-        config.get_number("endpoint.first_port").expect("known"),
-        Some(6000)
-    );
-    config.set("endpoint.first_port", None).expect("reset");
-    assert_eq!(
-        config.get_number("endpoint.first_port").expect("known"),
-        Some(55432)
-    );
-    assert_eq!(config.get("author").expect("known"), None);
-    config.set("author", Some("Ada <ada@example.org>")).expect("set");
-    assert_eq!(
-        config.get("author").expect("known").as_deref(),
-        Some("Ada <ada@example.org>")
-    );
+    let author = |config: &Config| config.get("user.author").expect("known");
+    assert_eq!(author(&config).as_deref(), Some("Ada <ada@example.org>"));
+    config.set("user.author", None).expect("reset");
+    assert_eq!(author(&config), None);
+    config
+        .set("user.author", Some("Eve <eve@example.org>"))
+        .expect("set");
+    assert_eq!(author(&config).as_deref(), Some("Eve <eve@example.org>"));
     for (key, value) in [
-        ("endpoint.first_port", "80"),
-        ("endpoint.first_port", "many"),
-        ("author", "Ada"),
+        ("user.author", "Ada"),
+        ("user.author", " <ada@example.org>"),
+        ("user.author", "Ada <ada@example.org>>"),
         ("endpoint.settings.work_mem", "a\nb"),
     ] {
         assert!(
@@ -168,9 +163,9 @@ fn settings_are_checked_and_have_defaults() {
         );
     }
     assert!(config.get("origins.cloud.uri").is_err(), "it may hold a password");
-    match config.get("endpoint.port") {
+    match config.get("user.name") {
         Err(ObjectsError::UnknownSetting { known, .. }) => {
-            assert!(known.contains(&"endpoint.first_port".to_owned()));
+            assert!(known.contains(&"user.author".to_owned()));
         }
         other => panic!("{other:?}"),
     }
