@@ -36,7 +36,10 @@ impl fmt::Display for Command {
                 branch,
                 timeline: Some(timeline),
             } => write!(f, "branch_pull {branch} {timeline}"),
-            Command::Pull { branch, timeline: None } => write!(f, "branch_pull {branch} -"),
+            Command::Pull {
+                branch,
+                timeline: None,
+            } => write!(f, "branch_pull {branch} -"),
             Command::ListBranches => write!(f, "list_branches"),
         }
     }
@@ -77,9 +80,18 @@ mod tests {
     fn commands_print_and_parse_back() {
         let timeline = TimelineId([0xab; 16]);
         for command in [
-            Command::Push { branch: "main".to_owned(), timeline },
-            Command::Pull { branch: "a/b".to_owned(), timeline: Some(timeline) },
-            Command::Pull { branch: "main".to_owned(), timeline: None },
+            Command::Push {
+                branch: "main".to_owned(),
+                timeline,
+            },
+            Command::Pull {
+                branch: "a/b".to_owned(),
+                timeline: Some(timeline),
+            },
+            Command::Pull {
+                branch: "main".to_owned(),
+                timeline: None,
+            },
             Command::ListBranches,
         ] {
             assert_eq!(command.to_string().parse::<Command>().expect("parses"), command);
@@ -89,10 +101,21 @@ mod tests {
     #[test]
     fn anything_else_is_named_and_refused() {
         for bad in [
-            "", "branch_push", "branch_push main", "branch_push ../x 00", "branch_push main zz", "list_branches x",
-            "BRANCH_PUSH main 00", "branch_pull -d -", "select 1", "branch_push  main -",
+            "",
+            "branch_push",
+            "branch_push main",
+            "branch_push ../x 00",
+            "branch_push main zz",
+            "list_branches x",
+            "BRANCH_PUSH main 00",
+            "branch_pull -d -",
+            "select 1",
+            "branch_push  main -",
         ] {
-            assert!(matches!(bad.parse::<Command>(), Err(RemoteError::Command(_))), "{bad:?} was taken");
+            assert!(
+                matches!(bad.parse::<Command>(), Err(RemoteError::Command(_))),
+                "{bad:?} was taken"
+            );
         }
     }
 }

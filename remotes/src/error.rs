@@ -140,7 +140,11 @@ impl RemoteError {
                 "run the same command again: what arrived whole is kept".to_owned()
             }
             RemoteError::Version { min, ours, .. } => {
-                let older = if min > ours { "this program" } else { "the other side" };
+                let older = if min > ours {
+                    "this program"
+                } else {
+                    "the other side"
+                };
                 format!("upgrade {older}")
             }
             RemoteError::Transport(error) => error.hint().unwrap_or_default(),

@@ -49,7 +49,15 @@ pub fn missing(catalog: &dyn Catalog, target: CommitId, haves: &[CommitId]) -> R
         {
             queue.push((commit.position.lsn, id));
             wanted_in_queue += usize::from(!held);
-            seen.insert(id, Seen { len, parents: commit.parents, held, done: false });
+            seen.insert(
+                id,
+                Seen {
+                    len,
+                    parents: commit.parents,
+                    held,
+                    done: false,
+                },
+            );
         }
     }
     while wanted_in_queue > 0 {
@@ -61,7 +69,9 @@ pub fn missing(catalog: &dyn Catalog, target: CommitId, haves: &[CommitId]) -> R
             wanted_in_queue -= 1;
             order.push(id);
             if order.len() > MAX_PARTS {
-                return Err(LocalError::other(format!("more than {MAX_PARTS} commits to send")));
+                return Err(LocalError::other(format!(
+                    "more than {MAX_PARTS} commits to send"
+                )));
             }
         }
         for parent in parents {
@@ -76,7 +86,15 @@ pub fn missing(catalog: &dyn Catalog, target: CommitId, haves: &[CommitId]) -> R
                 Some((commit, len)) if line.passes(&commit.position) => {
                     queue.push((commit.position.lsn, parent));
                     wanted_in_queue += usize::from(!held);
-                    seen.insert(parent, Seen { len, parents: commit.parents, held, done: false });
+                    seen.insert(
+                        parent,
+                        Seen {
+                            len,
+                            parents: commit.parents,
+                            held,
+                            done: false,
+                        },
+                    );
                 }
                 _ if held => {}
                 _ => {
@@ -87,7 +105,11 @@ pub fn missing(catalog: &dyn Catalog, target: CommitId, haves: &[CommitId]) -> R
     }
     let mut commits: Vec<(CommitId, u64)> = order
         .into_iter()
-        .filter_map(|id| seen.get(&id).filter(|entry| !entry.held).map(|entry| (id, entry.len)))
+        .filter_map(|id| {
+            seen.get(&id)
+                .filter(|entry| !entry.held)
+                .map(|entry| (id, entry.len))
+        })
         .collect();
     commits.reverse();
     let mut left_out: Vec<CommitId> = left_out.into_iter().collect();

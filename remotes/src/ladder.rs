@@ -18,8 +18,11 @@ pub fn compare(ours: &[Ladder], theirs: &[Ladder]) -> Result<(), Refusal> {
         let Some(other) = theirs.iter().find(|other| other.timeline == ladder.timeline) else {
             continue;
         };
-        let other: BTreeMap<(Lsn, Lsn), &WalDigest> =
-            other.rungs.iter().map(|rung| ((rung.end, rung.start), rung)).collect();
+        let other: BTreeMap<(Lsn, Lsn), &WalDigest> = other
+            .rungs
+            .iter()
+            .map(|rung| ((rung.end, rung.start), rung))
+            .collect();
         let mut rungs: Vec<&WalDigest> = ladder.rungs.iter().collect();
         rungs.sort_by_key(|rung| (rung.end, rung.start));
         let mut last_equal = None;
@@ -51,7 +54,11 @@ pub fn overlap(ladders: &[Ladder], have: &Possession) -> Vec<Ladder> {
         let mut rungs: Vec<WalDigest> = ladder
             .rungs
             .iter()
-            .filter(|rung| ranges.iter().any(|range| range.start < rung.end && rung.start < range.end))
+            .filter(|rung| {
+                ranges
+                    .iter()
+                    .any(|range| range.start < rung.end && rung.start < range.end)
+            })
             .copied()
             .collect();
         rungs.sort_by_key(|rung| (rung.end, rung.start));
@@ -115,7 +122,10 @@ mod tests {
                 blake3: [*digest; 32],
             })
             .collect();
-        vec![Ladder { timeline: TIMELINE, rungs }]
+        vec![Ladder {
+            timeline: TIMELINE,
+            rungs,
+        }]
     }
 
     #[test]
@@ -143,7 +153,10 @@ mod tests {
         );
         assert!(refusal.hint().contains("0/20"), "{}", refusal.hint());
         let nothing = compare(&ladder(0, &[1]), &ladder(0, &[2])).expect_err("they differ");
-        assert!(matches!(nothing, Refusal::LadderMismatch { last_equal: None, .. }));
+        assert!(matches!(
+            nothing,
+            Refusal::LadderMismatch { last_equal: None, .. }
+        ));
     }
 
     #[test]

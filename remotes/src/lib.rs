@@ -35,8 +35,12 @@ pub use neon_objects::Fork as Step;
 pub use options::{Options, Progress, ProgressFn};
 pub use part::{MAX_PART, MAX_PARTS, Part, PartKind, PlannedPart};
 pub use plan::{Acceptance, Plan, PlanRequest, Volume, stretches};
-pub use possession::{Held, Ladder, MAX_FACTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Possession, TimelineFacts};
-pub use pull::{FetchOutcome, FetchRequest, FetchedBranch, PullOutcome, PullRequest, perform_fetch, perform_pull};
+pub use possession::{
+    Held, Ladder, MAX_FACTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Possession, TimelineFacts,
+};
+pub use pull::{
+    FetchOutcome, FetchRequest, FetchedBranch, PullOutcome, PullRequest, perform_fetch, perform_pull,
+};
 pub use push::{PushOutcome, PushRequest, perform_push};
 pub use refusal::{Divergence, Head, Refusal};
 pub use serve::{Served, serve, serve_push, serve_reads};

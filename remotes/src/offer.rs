@@ -9,8 +9,8 @@ use neon_types::{CommitId, Lsn, Position, TimelineId};
 use crate::talk::Meter;
 use crate::wire::{Flags, Holdings, Offer};
 use crate::{
-    Acceptance, Catalog, LocalError, MAX_PARTS, MAX_TIMELINES, Options, Part, PartKind, PlanRequest, Refusal, RemoteError, Sink,
-    Source, Volume, history, ladder, stretches,
+    Acceptance, Catalog, LocalError, MAX_PARTS, MAX_TIMELINES, Options, Part, PartKind, PlanRequest, Refusal,
+    RemoteError, Sink, Source, history, ladder, stretches,
 };
 
 /// Transfers up to this many bytes are sent without waiting for what the receiver has staged.
@@ -32,7 +32,10 @@ impl Target {
                 commit: Arc::new(commit),
             }),
             Ok(commit) => Err(Refusal::Limit {
-                what: format!("a path of {} timelines is over the limit of {MAX_TIMELINES}", commit.path.len()),
+                what: format!(
+                    "a path of {} timelines is over the limit of {MAX_TIMELINES}",
+                    commit.path.len()
+                ),
             }
             .into()),
             Err(error) => Err(RemoteError::Protocol(error.to_string())),
@@ -46,7 +49,11 @@ pub(crate) fn holdings(sink: &dyn Sink, path: Option<&[crate::Step]>) -> Result<
         Some(path) => sink.possession(path, Lsn::MAX)?,
         None => crate::Possession::default(),
     };
-    let heads: HashSet<CommitId> = sink.branches()?.into_iter().map(|(_, branch)| branch.head).collect();
+    let heads: HashSet<CommitId> = sink
+        .branches()?
+        .into_iter()
+        .map(|(_, branch)| branch.head)
+        .collect();
     let mut commits: Vec<CommitId> = heads.into_iter().collect();
     commits.sort_unstable();
     commits.truncate(crate::wire::MAX_HAVES);
@@ -159,7 +166,10 @@ pub(crate) fn check(offer: &Offer, target: &Target, options: &Options) -> Result
     }
     if bytes.max(offer.volume.bytes) > options.max_bytes {
         return Err(Refusal::Limit {
-            what: format!("{bytes} bytes are over the limit of {} for one transfer", options.max_bytes),
+            what: format!(
+                "{bytes} bytes are over the limit of {} for one transfer",
+                options.max_bytes
+            ),
         }
         .into());
     }
@@ -168,11 +178,19 @@ pub(crate) fn check(offer: &Offer, target: &Target, options: &Options) -> Result
 
 /// Returns how many bytes of each part are here.
 pub(crate) fn staged(sink: &dyn Sink, parts: &[Part]) -> Result<Vec<u64>, LocalError> {
-    parts.iter().map(|part| sink.staged(part).map(|staged| staged.min(part.len))).collect()
+    parts
+        .iter()
+        .map(|part| sink.staged(part).map(|staged| staged.min(part.len)))
+        .collect()
 }
 
 /// Takes in what was staged and checks that nothing is missing below the target.
-pub(crate) fn accept(sink: &dyn Sink, target: &Target, offer: Offer, meter: &Meter) -> Result<(), RemoteError> {
+pub(crate) fn accept(
+    sink: &dyn Sink,
+    target: &Target,
+    offer: Offer,
+    meter: &Meter,
+) -> Result<(), RemoteError> {
     let acceptance = Acceptance {
         target: target.id,
         position: target.commit.position,

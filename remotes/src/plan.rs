@@ -56,6 +56,14 @@ impl Volume {
         self.commits + self.layers + self.wal
     }
 
+    /// Adds another volume.
+    pub fn add_all(&mut self, other: &Volume) {
+        self.commits += other.commits;
+        self.layers += other.layers;
+        self.wal += other.wal;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
     /// Adds one part.
     pub fn add(&mut self, kind: &PartKind, bytes: u64) {
         match kind {

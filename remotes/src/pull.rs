@@ -137,7 +137,11 @@ pub async fn perform_fetch(
     talk.conclude(result).await
 }
 
-async fn pull(talk: &mut Talk, sink: Arc<dyn Sink>, request: &PullRequest) -> Result<PullOutcome, RemoteError> {
+async fn pull(
+    talk: &mut Talk,
+    sink: Arc<dyn Sink>,
+    request: &PullRequest,
+) -> Result<PullOutcome, RemoteError> {
     let hello = hear_hello(talk).await?;
     let theirs = tip_of(&hello, &request.branch)?;
     let ours = {
@@ -177,8 +181,9 @@ async fn pull(talk: &mut Talk, sink: Arc<dyn Sink>, request: &PullRequest) -> Re
                 let common = divergence.common;
                 divergence.incoming_transactions = count_there(talk, theirs.id, common).await?;
                 let commit = Arc::clone(&current.commit);
-                divergence.current_transactions =
-                    talk.ask(move || sink.transactions(&commit.path, commit.position.lsn, common)).await?;
+                divergence.current_transactions = talk
+                    .ask(move || sink.transactions(&commit.path, commit.position.lsn, common))
+                    .await?;
             }
             return Err(refusal.into());
         }
@@ -191,7 +196,14 @@ async fn pull(talk: &mut Talk, sink: Arc<dyn Sink>, request: &PullRequest) -> Re
                 let (into, new, force) = (request.into.clone(), theirs.id, request.force);
                 outcome.motion = talk
                     .work(move |_| {
-                        move_branch(sink.as_ref(), into, before, new, motion, if force { "pull (forced)" } else { "pull" })
+                        move_branch(
+                            sink.as_ref(),
+                            into,
+                            before,
+                            new,
+                            motion,
+                            if force { "pull (forced)" } else { "pull" },
+                        )
                     })
                     .await?;
                 if outcome.motion != Motion::Stay {
@@ -218,12 +230,21 @@ pub(crate) fn move_branch(
     {
         return Ok(Motion::Stay);
     }
-    let step = BranchMove { branch, expect, new, why };
+    let step = BranchMove {
+        branch,
+        expect,
+        new,
+        why,
+    };
     sink.move_branch(&step)?;
     Ok(motion)
 }
 
-async fn fetch(talk: &mut Talk, sink: Arc<dyn Sink>, request: &FetchRequest) -> Result<FetchOutcome, RemoteError> {
+async fn fetch(
+    talk: &mut Talk,
+    sink: Arc<dyn Sink>,
+    request: &FetchRequest,
+) -> Result<FetchOutcome, RemoteError> {
     let hello = hear_hello(talk).await?;
     let ours = {
         let sink = Arc::clone(&sink);
@@ -238,7 +259,9 @@ async fn fetch(talk: &mut Talk, sink: Arc<dyn Sink>, request: &FetchRequest) -> 
     match request {
         FetchRequest::One { branch, dry_run } => {
             let target = tip_of(&hello, branch)?;
-            outcome.branches.push(fetch_one(talk, &sink, branch, &target, &ours, *dry_run).await?);
+            outcome
+                .branches
+                .push(fetch_one(talk, &sink, branch, &target, &ours, *dry_run).await?);
         }
         FetchRequest::All { dry_run } => {
             let listed = match talk.expect().await? {
@@ -337,7 +360,8 @@ async fn download(
 ) -> Result<(Volume, Volume), RemoteError> {
     let holdings = {
         let (sink, target) = (Arc::clone(sink), target.clone());
-        talk.ask(move || offer::holdings(sink.as_ref(), Some(&target.commit.path))).await?
+        talk.ask(move || offer::holdings(sink.as_ref(), Some(&target.commit.path)))
+            .await?
     };
     talk.say(&Message::Pull(Pull {
         version: VERSION,
@@ -358,7 +382,9 @@ fn is_readable(sink: &dyn Sink, head: CommitId) -> Result<bool, RemoteError> {
     let Some((commit, _)) = history::read(sink, head)? else {
         return Ok(false);
     };
-    Ok(sink.possession(&commit.path, commit.position.lsn)?.reads(commit.position))
+    Ok(sink
+        .possession(&commit.path, commit.position.lsn)?
+        .reads(commit.position))
 }
 
 fn our_branch(sink: &dyn Sink, name: &str) -> Result<Option<(Target, bool)>, RemoteError> {
@@ -366,7 +392,9 @@ fn our_branch(sink: &dyn Sink, name: &str) -> Result<Option<(Target, bool)>, Rem
         return Ok(None);
     };
     let Some((commit, _)) = history::read(sink, branch.head)? else {
-        return Err(crate::LocalError::Missing(format!("commit {}, the head of '{name}',", branch.head)).into());
+        return Err(
+            crate::LocalError::Missing(format!("commit {}, the head of '{name}',", branch.head)).into(),
+        );
     };
     let target = Target {
         id: branch.head,

@@ -7,8 +7,8 @@ use neon_types::{CommitId, Position, RepoId};
 
 use crate::decide::{Decision, Descent, Direction, Side, Situation, decide};
 use crate::offer::Target;
+use crate::send::Sending;
 use crate::talk::Talk;
-use crate::send::{Sending, send};
 use crate::wire::{Flags, Hello, Message, Motion, Phase, Push, Settled, VERSION};
 use crate::{LocalError, Options, Refusal, RemoteError, Source, Volume, history};
 
@@ -61,10 +61,22 @@ pub async fn perform_push(
     talk.conclude(result).await
 }
 
-async fn push(talk: &mut Talk, source: Arc<dyn Source>, request: &PushRequest) -> Result<PushOutcome, RemoteError> {
+async fn push(
+    talk: &mut Talk,
+    source: Arc<dyn Source>,
+    request: &PushRequest,
+) -> Result<PushOutcome, RemoteError> {
     let hello = hear_hello(talk).await?;
-    let Hello { identity, tip, holdings, .. } = hello;
-    let current = tip.as_ref().map(|tip| Target::open(tip.commit, &tip.bytes)).transpose()?;
+    let Hello {
+        identity,
+        tip,
+        holdings,
+        ..
+    } = hello;
+    let current = tip
+        .as_ref()
+        .map(|tip| Target::open(tip.commit, &tip.bytes))
+        .transpose()?;
     let (target, bytes, descent, ours) = {
         let (source, head) = (Arc::clone(&source), request.head);
         let there = current.as_ref().map(|current| current.id);
@@ -98,7 +110,11 @@ async fn push(talk: &mut Talk, source: Arc<dyn Source>, request: &PushRequest) -
 
     // The hello tells what is held of the branch's own path; another path has to be asked for.
     let known = current.as_ref().is_some_and(|current| {
-        target.commit.path.iter().all(|step| current.commit.path.contains(step))
+        target
+            .commit
+            .path
+            .iter()
+            .all(|step| current.commit.path.contains(step))
     });
     let empty = identity.roots.is_empty();
     let ask = holdings.is_none() || !(known || empty);
@@ -121,14 +137,12 @@ async fn push(talk: &mut Talk, source: Arc<dyn Source>, request: &PushRequest) -
         },
     };
 
-    let sending = Sending {
-        source,
-        target,
-        possession: holdings.possession.clone(),
-    };
-    (outcome.planned, outcome.sent) = send(talk, &sending, holdings, request.dry_run).await?;
+    let mut sending = Sending::new(source, target, &holdings);
+    (outcome.planned, outcome.sent) = sending.send(talk, holdings, request.dry_run).await?;
     talk.enter(Phase::Accepting);
-    match sending.hear(talk).await? {
+    let (again, last) = sending.hear(talk).await?;
+    outcome.sent.add_all(&again);
+    match last {
         Message::Settled(Settled { motion, head }) => {
             outcome.motion = motion;
             outcome.head = head;
@@ -190,8 +204,9 @@ async fn count_both(
     if let Refusal::Diverged { divergence, .. } = &mut refusal {
         let common = divergence.common;
         let (commit, current) = (Arc::clone(&target.commit), divergence.current.commit);
-        divergence.incoming_transactions =
-            talk.ask(move || source.transactions(&commit.path, commit.position.lsn, common)).await?;
+        divergence.incoming_transactions = talk
+            .ask(move || source.transactions(&commit.path, commit.position.lsn, common))
+            .await?;
         divergence.current_transactions = count_there(talk, current, common).await?;
     }
     Ok(refusal)

@@ -34,7 +34,9 @@ pub(crate) async fn receive(
     };
     offer::check(&offer, target, &talk.options)?;
     if offer.flags.dry_run != dry_run {
-        return Err(RemoteError::Protocol("an offer of another kind than was asked for".to_owned()));
+        return Err(RemoteError::Protocol(
+            "an offer of another kind than was asked for".to_owned(),
+        ));
     }
     compare_ladders(talk, sink, target, &offer).await?;
     let offered = offer.volume;
@@ -42,17 +44,27 @@ pub(crate) async fn receive(
         return Ok((offered, Volume::default()));
     }
     let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
-    let staged = {
-        let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
-        talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
-    };
-    if !offer.flags.extra {
-        talk.say(&Message::Have(staged.clone())).await?;
+    let mut arrived = Volume::default();
+    for attempt in 0.. {
+        let staged = {
+            let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
+            talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
+        };
+        if attempt > 0 || !offer.flags.extra {
+            talk.say(&Message::Have(staged.clone())).await?;
+        }
+        let round = receive_parts(talk, Arc::clone(sink), Arc::clone(&parts), staged).await?;
+        arrived.add_all(&round.arrived);
+        match round.spoilt {
+            None => break,
+            Some(_) if attempt == 0 => {}
+            Some(error) => return Err(error),
+        }
     }
-    let arrived = receive_parts(talk, Arc::clone(sink), parts, staged).await?;
     talk.enter(Phase::Accepting);
     let (sink, target) = (Arc::clone(sink), target.clone());
-    talk.work(move |meter| offer::accept(sink.as_ref(), &target, offer, meter)).await?;
+    talk.work(move |meter| offer::accept(sink.as_ref(), &target, offer, meter))
+        .await?;
     Ok((offered, arrived))
 }
 
@@ -68,7 +80,8 @@ async fn compare_ladders(
     }
     let ours = {
         let (sink, target) = (Arc::clone(sink), target.clone());
-        talk.ask(move || sink.ladders(&target.commit.path, target.commit.position.lsn)).await?
+        talk.ask(move || sink.ladders(&target.commit.path, target.commit.position.lsn))
+            .await?
     };
     let Err(roughly) = ladder::compare(&ours, &offer.ladders) else {
         return Ok(());
@@ -88,36 +101,54 @@ async fn compare_ladders(
     }
 }
 
-/// Stages everything that comes until the sender is done, and verifies it. Returns what arrived.
+/// What one round brought.
+struct Round {
+    arrived: Volume,
+    /// A part of which something was staged by an earlier transfer turned out damaged and was thrown away. The staged bytes may
+    /// have been to blame (they are not synced before they are whole), so it is worth asking once more.
+    spoilt: Option<RemoteError>,
+}
+
+/// Stages everything that comes until the sender is done, and verifies it.
 async fn receive_parts(
     talk: &mut Talk,
     sink: Arc<dyn Sink>,
     parts: Arc<[Part]>,
     staged: Vec<u64>,
-) -> Result<Volume, RemoteError> {
+) -> Result<Round, RemoteError> {
     talk.enter(Phase::Transferring);
     let (chunks, queue) = mpsc::channel(QUEUE);
     let count = Count::new(&talk.options, &parts, &staged);
     let mut writer = spawn_blocking(move || write_parts(sink.as_ref(), &parts, &staged, queue, count));
-    loop {
-        match talk.expect().await? {
-            Message::Chunk(chunk) => {
+    let cut = loop {
+        match talk.expect().await {
+            Ok(Message::Chunk(chunk)) => {
                 if chunks.send(chunk).await.is_err() {
                     // The thread ended early, so it has an error to tell.
-                    break;
+                    break None;
                 }
             }
-            Message::Done => break,
-            other => return Err(talk.unexpected(&other)),
+            Ok(Message::Done) => break None,
+            Ok(other) => break Some(talk.unexpected(&other)),
+            Err(error) => break Some(error),
         }
-    }
+    };
     drop(chunks);
+    if let Some(error) = cut {
+        // What is queued is staged still, and the part is closed before anybody tries again.
+        let _ = writer.await;
+        return Err(error);
+    }
     // The last fsync can take longer than the sender is patient.
     loop {
         match timeout(talk.options.beat, &mut writer).await {
             Ok(result) => return result.map_err(LocalError::other)?,
             Err(_) => {
-                let beat = Beat { phase: Phase::Transferring, done: 0, total: 0 };
+                let beat = Beat {
+                    phase: Phase::Transferring,
+                    done: 0,
+                    total: 0,
+                };
                 talk.say(&Message::Beat(beat)).await?;
             }
         }
@@ -131,47 +162,69 @@ fn write_parts(
     staged: &[u64],
     mut queue: mpsc::Receiver<Chunk>,
     count: Count,
-) -> Result<Volume, RemoteError> {
-    let whole = parts.iter().zip(staged).filter(|(part, staged)| part.len == **staged).map(|(part, _)| part.id).collect();
+) -> Result<Round, RemoteError> {
+    let whole = parts
+        .iter()
+        .zip(staged)
+        .filter(|(part, staged)| part.len == **staged)
+        .map(|(part, _)| part.id)
+        .collect();
     let mut receiver = Receiver {
         sink,
         parts,
+        staged,
         whole,
         open: None,
         next: 0,
-        arrived: Volume::default(),
+        round: Round {
+            arrived: Volume::default(),
+            spoilt: None,
+        },
         count,
     };
     while let Some(chunk) = queue.blocking_recv() {
         receiver.take(chunk)?;
     }
     match parts.iter().find(|part| !receiver.whole.contains(&part.id)) {
-        None => Ok(receiver.arrived),
-        Some(part) => Err(RemoteError::Protocol(format!("{part} was offered and did not arrive"))),
+        Some(_) if receiver.round.spoilt.is_some() => Ok(receiver.round),
+        None => Ok(receiver.round),
+        Some(part) => Err(RemoteError::Protocol(format!(
+            "{part} was offered and did not arrive"
+        ))),
     }
 }
 
 struct Receiver<'a> {
     sink: &'a dyn Sink,
     parts: &'a [Part],
+    /// What was here of each part before.
+    staged: &'a [u64],
     /// Objects that are here completely.
     whole: HashSet<ObjectId>,
     open: Option<(u32, Box<dyn PartWriter + 'a>)>,
     /// Lowest index that may still come.
     next: u32,
-    arrived: Volume,
+    round: Round,
     count: Count,
 }
 
 impl Receiver<'_> {
     fn take(&mut self, chunk: Chunk) -> Result<(), RemoteError> {
         let index = chunk.part;
-        let part = usize::try_from(index).ok().and_then(|index| self.parts.get(index)).copied();
+        let part = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.parts.get(index))
+            .copied();
         let Some(part) = part else {
-            return Err(RemoteError::Protocol(format!("bytes of part {index}, which was not offered")));
+            return Err(RemoteError::Protocol(format!(
+                "bytes of part {index}, which was not offered"
+            )));
         };
         if index < self.next {
-            return Err(RemoteError::Protocol(format!("part {index} came after part {}", self.next)));
+            return Err(RemoteError::Protocol(format!(
+                "part {index} came after part {}",
+                self.next
+            )));
         }
         self.next = index;
         if self.whole.contains(&part.id) {
@@ -181,14 +234,17 @@ impl Receiver<'_> {
         let mut writer = match self.open.take() {
             Some((open, writer)) if open == index => writer,
             Some((open, _)) => {
-                return Err(RemoteError::Protocol(format!("part {index} came before part {open} was whole")));
+                return Err(RemoteError::Protocol(format!(
+                    "part {index} came before part {open} was whole"
+                )));
             }
             None => self.sink.stage(&part)?,
         };
         let bytes = match chunk.bytes {
             ChunkBytes::Raw(bytes) => bytes,
-            ChunkBytes::Zstd(packed) => zstd::bulk::decompress(&packed, CHUNK)
-                .map_err(|error| RemoteError::Protocol(format!("a chunk of {part} does not decompress: {error}")))?,
+            ChunkBytes::Zstd(packed) => zstd::bulk::decompress(&packed, CHUNK).map_err(|error| {
+                RemoteError::Protocol(format!("a chunk of {part} does not decompress: {error}"))
+            })?,
         };
         let held = writer.len();
         let end = chunk.offset.saturating_add(bytes.len() as u64);
@@ -202,7 +258,7 @@ impl Receiver<'_> {
         if let Some(new) = bytes.get(overlap..).filter(|new| !new.is_empty()) {
             writer.append(new)?;
             self.count.add(new.len() as u64, 0);
-            self.arrived.bytes += new.len() as u64;
+            self.round.arrived.bytes += new.len() as u64;
         }
         if writer.len() < part.len {
             self.open = Some((index, writer));
@@ -211,12 +267,23 @@ impl Receiver<'_> {
         match writer.finish() {
             Ok(()) => {}
             Err(LocalError::Damaged { reason, .. }) => {
-                return Err(RemoteError::Damaged { part: Box::new(part), index, reason });
+                let error = RemoteError::Damaged {
+                    part: Box::new(part),
+                    index,
+                    reason,
+                };
+                let position = usize::try_from(index).unwrap_or(usize::MAX);
+                if self.staged.get(position).is_none_or(|staged| *staged == 0) {
+                    return Err(error);
+                }
+                self.round.spoilt.get_or_insert(error);
+                self.next = index.saturating_add(1);
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
         }
         self.whole.insert(part.id);
-        self.arrived.add(&part.kind, 0);
+        self.round.arrived.add(&part.kind, 0);
         self.count.add(0, 1);
         Ok(())
     }

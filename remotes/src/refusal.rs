@@ -167,8 +167,15 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::EndpointRuns { branch } => write!(f, "an endpoint runs on branch '{branch}'"),
-            Refusal::Moved { branch, head: Some(head) } => {
-                write!(f, "branch '{branch}' moved meanwhile: it is at {} now", head.short())
+            Refusal::Moved {
+                branch,
+                head: Some(head),
+            } => {
+                write!(
+                    f,
+                    "branch '{branch}' moved meanwhile: it is at {} now",
+                    head.short()
+                )
             }
             Refusal::Moved { branch, head: None } => write!(f, "branch '{branch}' was deleted meanwhile"),
             Refusal::NoBranch { branch } => write!(f, "no branch '{branch}' there"),
@@ -176,9 +183,15 @@ impl fmt::Display for Refusal {
                 write!(f, "{} would not be fully readable: {missing}", place(*position))
             }
             Refusal::LadderMismatch {
-                timeline, start, end, last_equal,
+                timeline,
+                start,
+                end,
+                last_equal,
             } => {
-                write!(f, "timeline {timeline} has different WAL on the two sides between {start} and {end}")?;
+                write!(
+                    f,
+                    "timeline {timeline} has different WAL on the two sides between {start} and {end}"
+                )?;
                 match last_equal {
                     Some(equal) => write!(f, "; equal up to {equal}"),
                     None => Ok(()),

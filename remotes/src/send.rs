@@ -25,76 +25,117 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// What is being sent to whom.
 pub(crate) struct Sending {
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) target: Target,
+    source: Arc<dyn Source>,
+    target: Target,
     /// What the receiver holds.
-    pub(crate) possession: Possession,
+    possession: Possession,
+    /// What was offered.
+    parts: Arc<[Part]>,
 }
 
 impl Sending {
-    /// Answers a receiver that found a difference in the sampled ladders.
-    pub(crate) async fn say_ladders(&self, talk: &mut Talk) -> Result<(), RemoteError> {
-        let (source, target, possession) = (Arc::clone(&self.source), self.target.clone(), self.possession.clone());
-        let all = talk.ask(move || offer::ladders(source.as_ref(), &target, &possession)).await?;
-        talk.say(&Message::Ladders(all)).await
+    pub(crate) fn new(source: Arc<dyn Source>, target: Target, holdings: &Holdings) -> Sending {
+        Sending {
+            source,
+            target,
+            possession: holdings.possession.clone(),
+            parts: Arc::from([]),
+        }
     }
 
-    /// Returns the receiver's next message but for its question about ladders, which is answered.
-    pub(crate) async fn hear(&self, talk: &mut Talk) -> Result<Message, RemoteError> {
+    /// Plans, offers and sends. Returns what was planned and what was sent.
+    pub(crate) async fn send(
+        &mut self,
+        talk: &mut Talk,
+        holdings: Holdings,
+        dry_run: bool,
+    ) -> Result<(Volume, Volume), RemoteError> {
+        talk.enter(Phase::Planning);
+        let offer = {
+            let (source, target) = (Arc::clone(&self.source), self.target.clone());
+            talk.work(move |meter| offer::make(source.as_ref(), &target, holdings, dry_run, meter))
+                .await?
+        };
+        let (planned, eager) = (offer.volume, offer.flags.extra);
+        self.parts = Arc::from(offer.parts.as_slice());
+        talk.say(&Message::Offer(Box::new(offer))).await?;
+        if dry_run {
+            return Ok((planned, Volume::default()));
+        }
+        if eager {
+            let nothing = vec![0; self.parts.len()];
+            return Ok((planned, send_parts(talk, self, nothing).await?));
+        }
         loop {
-            match talk.expect().await? {
-                Message::WantLadders => self.say_ladders(talk).await?,
-                other => return Ok(other),
+            let message = talk.expect().await?;
+            let is_have = matches!(message, Message::Have(_));
+            match self.answer(talk, message).await? {
+                Ok(sent) if is_have => return Ok((planned, sent)),
+                Ok(_) => {}
+                Err(other) => return Err(talk.unexpected(&other)),
             }
         }
     }
-}
 
-/// Plans, offers and sends. Returns what was planned and what was sent.
-pub(crate) async fn send(
-    talk: &mut Talk,
-    sending: &Sending,
-    holdings: Holdings,
-    dry_run: bool,
-) -> Result<(Volume, Volume), RemoteError> {
-    talk.enter(Phase::Planning);
-    let offer = {
-        let (source, target) = (Arc::clone(&sending.source), sending.target.clone());
-        talk.work(move |meter| offer::make(source.as_ref(), &target, holdings, dry_run, meter)).await?
-    };
-    let (planned, eager) = (offer.volume, offer.flags.extra);
-    let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
-    talk.say(&Message::Offer(Box::new(offer))).await?;
-    if dry_run {
-        return Ok((planned, Volume::default()));
-    }
-    let have = if eager { vec![0; parts.len()] } else { hear_have(talk, sending, &parts).await? };
-    let sent = send_parts(talk, sending, parts, have).await?;
-    Ok((planned, sent))
-}
-
-/// Hears how much of each part is there.
-async fn hear_have(talk: &mut Talk, sending: &Sending, parts: &[Part]) -> Result<Vec<u64>, RemoteError> {
-    match sending.hear(talk).await? {
-        Message::Have(have)
-            if have.len() == parts.len() && have.iter().zip(parts).all(|(have, part)| *have <= part.len) =>
-        {
-            Ok(have)
+    /// Does what a receiver asks for: the rest of the parts, or all ladders. Returns what was sent, or a message that is none of
+    /// these.
+    pub(crate) async fn answer(
+        &mut self,
+        talk: &mut Talk,
+        message: Message,
+    ) -> Result<Result<Volume, Message>, RemoteError> {
+        match message {
+            Message::Have(have) => {
+                let fits = have.len() == self.parts.len()
+                    && have
+                        .iter()
+                        .zip(self.parts.iter())
+                        .all(|(have, part)| *have <= part.len);
+                if !fits {
+                    return Err(RemoteError::Protocol(
+                        "a have that does not fit the offer".to_owned(),
+                    ));
+                }
+                Ok(Ok(send_parts(talk, self, have).await?))
+            }
+            Message::WantLadders => {
+                self.say_ladders(talk).await?;
+                Ok(Ok(Volume::default()))
+            }
+            other => Ok(Err(other)),
         }
-        Message::Have(_) => Err(RemoteError::Protocol("a have that does not fit the offer".to_owned())),
-        other => Err(talk.unexpected(&other)),
+    }
+
+    /// Returns the receiver's next message that is not a question about what is sent, and what its questions made us send.
+    pub(crate) async fn hear(&mut self, talk: &mut Talk) -> Result<(Volume, Message), RemoteError> {
+        let mut sent = Volume::default();
+        loop {
+            let message = talk.expect().await?;
+            match self.answer(talk, message).await? {
+                Ok(more) => sent.add_all(&more),
+                Err(other) => return Ok((sent, other)),
+            }
+        }
+    }
+
+    /// Answers a receiver that found a difference in the sampled ladders.
+    async fn say_ladders(&self, talk: &mut Talk) -> Result<(), RemoteError> {
+        let (source, target, possession) = (
+            Arc::clone(&self.source),
+            self.target.clone(),
+            self.possession.clone(),
+        );
+        let all = talk
+            .ask(move || offer::ladders(source.as_ref(), &target, &possession))
+            .await?;
+        talk.say(&Message::Ladders(all)).await
     }
 }
 
 /// Sends what `have` leaves of each part, then says done. Returns what was sent.
-async fn send_parts(
-    talk: &mut Talk,
-    sending: &Sending,
-    parts: Arc<[Part]>,
-    have: Vec<u64>,
-) -> Result<Volume, RemoteError> {
+async fn send_parts(talk: &mut Talk, sending: &Sending, have: Vec<u64>) -> Result<Volume, RemoteError> {
     talk.enter(Phase::Transferring);
-    let source = Arc::clone(&sending.source);
+    let (source, parts) = (Arc::clone(&sending.source), Arc::clone(&sending.parts));
     let (frames, mut queue) = mpsc::channel(QUEUE);
     let count = Count::new(&talk.options, &parts, &have);
     let reader = spawn_blocking(move || read_parts(source.as_ref(), &parts, &have, &frames, count));
@@ -149,12 +190,13 @@ fn read_parts(
         while offset < part.len {
             let len = usize::try_from(part.len - offset).map_or(CHUNK, |left| left.min(CHUNK));
             let chunk = buffer.get_mut(..len).unwrap_or_default();
-            reader.read_exact(chunk).map_err(|error| short(error, part, offset))?;
+            reader
+                .read_exact(chunk)
+                .map_err(|error| short(error, part, offset))?;
             let bytes = match part.kind {
                 PartKind::Layer { .. } => None,
-                PartKind::Commit | PartKind::Wal { .. } => {
-                    Some(compressor.compress(chunk)?).filter(|packed| packed.len() < len && !packed.is_empty())
-                }
+                PartKind::Commit | PartKind::Wal { .. } => Some(compressor.compress(chunk)?)
+                    .filter(|packed| packed.len() < len && !packed.is_empty()),
             };
             let bytes = bytes.map_or_else(|| ChunkBytes::Raw(chunk.to_vec()), ChunkBytes::Zstd);
             let message = Message::Chunk(Chunk {
@@ -174,9 +216,13 @@ fn read_parts(
     Ok(sent)
 }
 
-fn open_part<'a>(source: &'a dyn Source, part: &Part, offset: u64) -> Result<Box<dyn Read + Send + 'a>, LocalError> {
+fn open_part<'a>(
+    source: &'a dyn Source,
+    part: &Part,
+    offset: u64,
+) -> Result<Box<dyn Read + Send + 'a>, LocalError> {
     if part.kind != PartKind::Commit {
-        return Ok(source.open_part(part, offset)?);
+        return source.open_part(part, offset);
     }
     let bytes = source
         .commit(CommitId(part.id))?

@@ -11,9 +11,12 @@ use crate::offer::{self, Target};
 use crate::pull::move_branch;
 use crate::push::side;
 use crate::receive::receive;
-use crate::send::{Sending, send};
+use crate::send::Sending;
 use crate::talk::Talk;
-use crate::wire::{Hello, Holdings, Listed, MAX_BRANCHES, Message, Motion, OLDEST_VERSION, Phase, Push, Settled, Tip, VERSION};
+use crate::wire::{
+    Hello, Holdings, Listed, MAX_BRANCHES, Message, Motion, OLDEST_VERSION, Phase, Push, Settled, Tip,
+    VERSION,
+};
 use crate::{Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history};
 
 /// What a served conversation came to, for the server's log.
@@ -81,7 +84,10 @@ async fn push(
         let (sink, branch) = (Arc::clone(&sink), branch.clone());
         talk.work(move |_| receiving_side(sink.as_ref(), &branch)).await?
     };
-    let current = tip.as_ref().map(|tip| Target::open(tip.commit, &tip.bytes)).transpose()?;
+    let current = tip
+        .as_ref()
+        .map(|tip| Target::open(tip.commit, &tip.bytes))
+        .transpose()?;
     let running = tip.as_ref().is_some_and(|tip| tip.running);
     say_hello(talk, &identity, tip, Some(holdings)).await?;
 
@@ -100,13 +106,22 @@ async fn push(
             Some(other) => return Err(talk.unexpected(&other)),
         }
     };
-    let Push { version, flags, repository, commit } = push;
+    let Push {
+        version,
+        flags,
+        repository,
+        commit,
+    } = push;
     check_version(version)?;
     served.peer = Some(repository);
-    let id = CommitId(neon_types::ObjectId::from_bytes(*blake3::hash(&commit).as_bytes()));
+    let id = CommitId(neon_types::ObjectId::from_bytes(
+        *blake3::hash(&commit).as_bytes(),
+    ));
     let target = Target::open(id, &commit)?;
     if target.commit.position.timeline != timeline {
-        return Err(RemoteError::Protocol("a push of another timeline than the command names".to_owned()));
+        return Err(RemoteError::Protocol(
+            "a push of another timeline than the command names".to_owned(),
+        ));
     }
     let decision = decide(&Situation {
         direction: Direction::Push,
@@ -126,7 +141,9 @@ async fn push(
     };
     if flags.extra {
         let (ours, path) = (Arc::clone(&sink), target.commit.path.clone());
-        let holdings = talk.ask(move || offer::holdings(ours.as_ref(), Some(&path))).await?;
+        let holdings = talk
+            .ask(move || offer::holdings(ours.as_ref(), Some(&path)))
+            .await?;
         talk.say(&Message::Holdings(holdings)).await?;
     }
     let (_, arrived) = receive(talk, &sink, &target, flags.dry_run).await?;
@@ -137,10 +154,15 @@ async fn push(
     } else {
         talk.enter(Phase::Accepting);
         let why = if flags.force { "push (forced)" } else { "push" };
-        talk.work(move |_| move_branch(sink.as_ref(), branch, before, id, motion, why)).await?
+        talk.work(move |_| move_branch(sink.as_ref(), branch, before, id, motion, why))
+            .await?
     };
     served.motion = Some(motion);
-    let head = if flags.dry_run || motion == Motion::Stay { before } else { Some(id) };
+    let head = if flags.dry_run || motion == Motion::Stay {
+        before
+    } else {
+        Some(id)
+    };
     talk.say(&Message::Settled(Settled { motion, head })).await?;
     Ok(served)
 }
@@ -149,13 +171,20 @@ fn check_version(version: u16) -> Result<(), RemoteError> {
     if (OLDEST_VERSION..=VERSION).contains(&version) {
         Ok(())
     } else {
-        Err(RemoteError::Version { min: version, max: version, ours: VERSION })
+        Err(RemoteError::Version {
+            min: version,
+            max: version,
+            ours: VERSION,
+        })
     }
 }
 
 fn receiving_side(sink: &dyn Sink, branch: &str) -> Result<(Identity, Option<Tip>, Holdings), RemoteError> {
     let tip = tip(sink, branch, true)?;
-    let path = tip.as_ref().map(|tip| Target::open(tip.commit, &tip.bytes)).transpose()?;
+    let path = tip
+        .as_ref()
+        .map(|tip| Target::open(tip.commit, &tip.bytes))
+        .transpose()?;
     let holdings = offer::holdings(sink, path.as_ref().map(|target| target.commit.path.as_slice()))?;
     Ok((sink.identity()?, tip, holdings))
 }
@@ -206,15 +235,27 @@ async fn count<C: Catalog + ?Sized + 'static>(
     .await
 }
 
-async fn reads(talk: &mut Talk, source: Arc<dyn Source>, branch: Option<String>) -> Result<Served, RemoteError> {
+async fn reads(
+    talk: &mut Talk,
+    source: Arc<dyn Source>,
+    branch: Option<String>,
+) -> Result<Served, RemoteError> {
     let mut served = Served::default();
     // Only heads that were named may be asked for: a commit id alone opens nothing.
     let mut named: HashSet<CommitId> = HashSet::new();
     let (identity, first, listed) = {
         let source = Arc::clone(&source);
         talk.ask(move || {
-            let first = branch.as_deref().map(|name| tip(source.as_ref(), name, false)).transpose()?.flatten();
-            let listed = if branch.is_none() { Some(list(source.as_ref())?) } else { None };
+            let first = branch
+                .as_deref()
+                .map(|name| tip(source.as_ref(), name, false))
+                .transpose()?
+                .flatten();
+            let listed = if branch.is_none() {
+                Some(list(source.as_ref())?)
+            } else {
+                None
+            };
             Ok((source.identity()?, first, listed))
         })
         .await?
@@ -254,23 +295,19 @@ async fn reads(talk: &mut Talk, source: Arc<dyn Source>, branch: Option<String>)
                     Message::Holdings(holdings) => holdings,
                     other => return Err(talk.unexpected(&other)),
                 };
-                let next = Sending {
-                    source: Arc::clone(&source),
-                    target: read_target(talk, &source, pull.target).await?,
-                    possession: holdings.possession.clone(),
-                };
-                let (_, sent) = send(talk, &next, holdings, pull.flags.dry_run).await?;
-                served.volume.commits += sent.commits;
-                served.volume.layers += sent.layers;
-                served.volume.wal += sent.wal;
-                served.volume.bytes += sent.bytes;
+                let target = read_target(talk, &source, pull.target).await?;
+                let mut next = Sending::new(Arc::clone(&source), target, &holdings);
+                let (_, sent) = next.send(talk, holdings, pull.flags.dry_run).await?;
+                served.volume.add_all(&sent);
                 sending = Some(next);
             }
-            Some(Message::WantLadders) => match &sending {
-                Some(sending) => sending.say_ladders(talk).await?,
-                None => return Err(talk.unexpected(&Message::WantLadders)),
+            Some(other) => match &mut sending {
+                Some(sending) => match sending.answer(talk, other).await? {
+                    Ok(sent) => served.volume.add_all(&sent),
+                    Err(other) => return Err(talk.unexpected(&other)),
+                },
+                None => return Err(talk.unexpected(&other)),
             },
-            Some(other) => return Err(talk.unexpected(&other)),
         }
     }
 }

@@ -250,7 +250,9 @@ fn farewell(error: &RemoteError) -> Option<Message> {
         RemoteError::Refused(refusal) => return Some(Message::Refused(refusal.clone())),
         RemoteError::Cut { .. } | RemoteError::Silent { .. } | RemoteError::Transport(_) => return None,
         RemoteError::Damaged { index, .. } => FailKind::Damaged(*index),
-        RemoteError::Protocol(_) | RemoteError::Version { .. } | RemoteError::Command(_) => FailKind::Protocol,
+        RemoteError::Protocol(_) | RemoteError::Version { .. } | RemoteError::Command(_) => {
+            FailKind::Protocol
+        }
         RemoteError::Local(_) | RemoteError::Peer { .. } => FailKind::Other,
     };
     Some(Message::Failed(Failure {

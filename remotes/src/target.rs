@@ -82,7 +82,11 @@ pub fn resolve(
     origins: &[String],
 ) -> Result<Pairing, TargetError> {
     let check = |name: &str| {
-        if is_valid_name(name) { Ok(name.to_owned()) } else { Err(TargetError::Name(name.to_owned())) }
+        if is_valid_name(name) {
+            Ok(name.to_owned())
+        } else {
+            Err(TargetError::Name(name.to_owned()))
+        }
     };
     let ours = check(branch.unwrap_or(head))?;
     let upstream = upstream(&ours);
@@ -114,7 +118,11 @@ pub fn resolve(
         });
     }
     let theirs = theirs
-        .or_else(|| upstream.filter(|upstream| upstream.origin == origin).map(|upstream| upstream.branch))
+        .or_else(|| {
+            upstream
+                .filter(|upstream| upstream.origin == origin)
+                .map(|upstream| upstream.branch)
+        })
         .unwrap_or_else(|| ours.clone());
     Ok(Pairing {
         ours,
@@ -150,13 +158,34 @@ mod tests {
     fn arguments_win_over_memory_and_memory_over_guesses() {
         let both = origins(&["cloud", "origin"]);
         let none = |_: &str| None;
-        assert_eq!(resolve(Some("b"), Some("cloud:x"), "main", none, &both), pair("b", "cloud", "x"));
-        assert_eq!(resolve(None, Some("cloud"), "main", none, &both), pair("main", "cloud", "main"));
-        assert_eq!(resolve(None, None, "main", cloud, &both), pair("main", "cloud", "prod"));
-        assert_eq!(resolve(None, Some("origin"), "main", cloud, &both), pair("main", "origin", "main"));
-        assert_eq!(resolve(None, Some(":y"), "main", cloud, &both), pair("main", "cloud", "y"));
-        assert_eq!(resolve(None, None, "main", none, &both), pair("main", "origin", "main"));
-        assert_eq!(resolve(None, None, "main", none, &origins(&["only"])), pair("main", "only", "main"));
+        assert_eq!(
+            resolve(Some("b"), Some("cloud:x"), "main", none, &both),
+            pair("b", "cloud", "x")
+        );
+        assert_eq!(
+            resolve(None, Some("cloud"), "main", none, &both),
+            pair("main", "cloud", "main")
+        );
+        assert_eq!(
+            resolve(None, None, "main", cloud, &both),
+            pair("main", "cloud", "prod")
+        );
+        assert_eq!(
+            resolve(None, Some("origin"), "main", cloud, &both),
+            pair("main", "origin", "main")
+        );
+        assert_eq!(
+            resolve(None, Some(":y"), "main", cloud, &both),
+            pair("main", "cloud", "y")
+        );
+        assert_eq!(
+            resolve(None, None, "main", none, &both),
+            pair("main", "origin", "main")
+        );
+        assert_eq!(
+            resolve(None, None, "main", none, &origins(&["only"])),
+            pair("main", "only", "main")
+        );
     }
 
     #[test]
@@ -165,9 +194,18 @@ mod tests {
         let two = origins(&["a", "b"]);
         let unclear = resolve(None, None, "main", none, &two).expect_err("two origins");
         assert!(unclear.hint().contains("a, b"));
-        assert!(matches!(resolve(None, Some("c"), "main", none, &two), Err(TargetError::NoOrigin { .. })));
-        assert!(matches!(resolve(None, Some("a:../x"), "main", none, &two), Err(TargetError::Name(_))));
-        assert!(matches!(resolve(Some("-d"), Some("a"), "main", none, &two), Err(TargetError::Name(_))));
+        assert!(matches!(
+            resolve(None, Some("c"), "main", none, &two),
+            Err(TargetError::NoOrigin { .. })
+        ));
+        assert!(matches!(
+            resolve(None, Some("a:../x"), "main", none, &two),
+            Err(TargetError::Name(_))
+        ));
+        assert!(matches!(
+            resolve(Some("-d"), Some("a"), "main", none, &two),
+            Err(TargetError::Name(_))
+        ));
         let nothing = resolve(None, None, "main", none, &[]).expect_err("no origin");
         assert!(nothing.hint().contains("neon origin add"));
     }
@@ -175,6 +213,9 @@ mod tests {
     #[test]
     fn the_tracking_ref_is_named() {
         let pairing = pair("main", "cloud", "a/b").expect("a pairing");
-        assert_eq!(pairing.tracking().map(|name| name.to_string()), Ok("refs/origins/cloud/a/b".to_owned()));
+        assert_eq!(
+            pairing.tracking().map(|name| name.to_string()),
+            Ok("refs/origins/cloud/a/b".to_owned())
+        );
     }
 }

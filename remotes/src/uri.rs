@@ -42,7 +42,9 @@ impl UriError {
             UriError::Empty | UriError::Address(_) | UriError::UnknownScheme(_) => {
                 "write postgresql://user@host:port/repository, or a path"
             }
-            UriError::NotSupportedYet(_) => "use postgresql://user@host:port/repository of a 'neon serve', or a path",
+            UriError::NotSupportedYet(_) => {
+                "use postgresql://user@host:port/repository of a 'neon serve', or a path"
+            }
             UriError::FileHost(_) => "write file:///path, or the path alone",
         }
     }
@@ -104,13 +106,24 @@ mod tests {
     #[test]
     fn what_is_not_possible_is_said_by_name() {
         for scheme in ["ssh", "s3", "gs", "az"] {
-            let error = format!("{scheme}://x/y").parse::<OriginUri>().expect_err("not yet");
+            let error = format!("{scheme}://x/y")
+                .parse::<OriginUri>()
+                .expect_err("not yet");
             assert_eq!(error, UriError::NotSupportedYet(scheme.to_owned()));
             assert!(error.to_string().contains("not supported yet"));
         }
         assert_eq!("".parse::<OriginUri>(), Err(UriError::Empty));
-        assert_eq!("gopher://x".parse::<OriginUri>(), Err(UriError::UnknownScheme("gopher".to_owned())));
-        assert_eq!("file://host/x".parse::<OriginUri>(), Err(UriError::FileHost("host".to_owned())));
-        assert!(matches!("postgresql://".parse::<OriginUri>(), Err(UriError::Address(_))));
+        assert_eq!(
+            "gopher://x".parse::<OriginUri>(),
+            Err(UriError::UnknownScheme("gopher".to_owned()))
+        );
+        assert_eq!(
+            "file://host/x".parse::<OriginUri>(),
+            Err(UriError::FileHost("host".to_owned()))
+        );
+        assert!(matches!(
+            "postgresql://".parse::<OriginUri>(),
+            Err(UriError::Address(_))
+        ));
     }
 }

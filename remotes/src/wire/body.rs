@@ -7,8 +7,8 @@ use super::CHUNK;
 use super::codec::{Decoded, Decoder, Encoder};
 use super::refusal::{cut, text};
 use crate::{
-    Held, Identity, Ladder, MAX_FACTS, MAX_PART, MAX_PARTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Part, PartKind, Possession,
-    TimelineFacts, Volume,
+    Held, Identity, Ladder, MAX_FACTS, MAX_PART, MAX_PARTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Part,
+    PartKind, Possession, TimelineFacts, Volume,
 };
 
 /// What a hello begins with.
@@ -269,7 +269,12 @@ pub struct Offer {
 impl Offer {
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.flags.encode(out);
-        for count in [self.volume.commits, self.volume.layers, self.volume.wal, self.volume.bytes] {
+        for count in [
+            self.volume.commits,
+            self.volume.layers,
+            self.volume.wal,
+            self.volume.bytes,
+        ] {
             out.u64(count);
         }
         out.list(&self.timelines, |out, timeline| {
@@ -534,7 +539,8 @@ impl Settled {
 
     pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Settled> {
         let number = input.u8()?;
-        let motion = Motion::from_number(number).ok_or_else(|| input.error(format!("unknown motion {number}")))?;
+        let motion =
+            Motion::from_number(number).ok_or_else(|| input.error(format!("unknown motion {number}")))?;
         Ok(Settled {
             motion,
             head: input.option(Decoder::commit)?,

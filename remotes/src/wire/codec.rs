@@ -214,8 +214,15 @@ impl<'a> Decoder<'a> {
             lsn: self.lsn()?,
         })
     }
-    pub(crate) fn option<T>(&mut self, read: impl FnOnce(&mut Decoder<'a>) -> Decoded<T>) -> Decoded<Option<T>> {
-        if self.bool()? { read(self).map(Some) } else { Ok(None) }
+    pub(crate) fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'a>) -> Decoded<T>,
+    ) -> Decoded<Option<T>> {
+        if self.bool()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
     /// A list of at most `limit` items, each of at least `least` bytes.
     pub(crate) fn list<T>(

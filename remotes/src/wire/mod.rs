@@ -5,8 +5,8 @@ mod codec;
 mod refusal;
 
 pub use body::{
-    Beat, Chunk, ChunkBytes, FailKind, Failure, Flags, HELLO_MAGIC, Hello, Holdings, Listed, MAX_BRANCHES, MAX_HAVES, Motion,
-    Offer, Phase, Pull, Push, Settled, Tip,
+    Beat, Chunk, ChunkBytes, FailKind, Failure, Flags, HELLO_MAGIC, Hello, Holdings, Listed, MAX_BRANCHES,
+    MAX_HAVES, Motion, Offer, Phase, Pull, Push, Settled, Tip,
 };
 pub use codec::DecodeError;
 use codec::{Decoder, Encoder};
@@ -145,7 +145,10 @@ impl Message {
         };
         let mut input = Decoder::new(body, name);
         if bytes.len() > MAX_MESSAGE {
-            return Err(input.error(format!("{} bytes where at most {MAX_MESSAGE} are allowed", bytes.len())));
+            return Err(input.error(format!(
+                "{} bytes where at most {MAX_MESSAGE} are allowed",
+                bytes.len()
+            )));
         }
         let input = &mut input;
         let message = match tag {

@@ -139,6 +139,12 @@ pub(super) fn text(input: &mut Decoder<'_>) -> Decoded<String> {
     let text = input.text(MAX_TEXT)?;
     Ok(text
         .chars()
-        .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect())
 }
