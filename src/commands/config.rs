@@ -8,7 +8,9 @@ use crate::session::Session;
 
 /// Read and write settings of the repository
 ///
-/// Keys: user.author ('Name <mail>'), and endpoint.settings.NAME, a Postgres setting of every endpoint.
+/// Keys: user.author ('Name <mail>'), endpoint.first_port, endpoint.settings.NAME (a Postgres setting of every endpoint),
+/// pagestore.seal_megabytes.
+///
 /// They are kept in .neon/config.toml; comments there stay. The defaults of a user are in neon/config.toml of the configuration
 /// directory (~/.config), or in the directory that NEON_HOME names: author, pg_version, pg_dirs.
 #[derive(Debug, clap::Args)]

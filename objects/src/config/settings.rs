@@ -9,8 +9,22 @@ use crate::{ObjectsError, Result};
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
+    /// A whole number in that range.
+    Number {
+        /// Least.
+        min: i64,
+        /// Greatest.
+        max: i64,
+    },
     /// `Name <mail>`
     Author,
+    /// A whole number in that range.
+    Number {
+        /// Least.
+        min: i64,
+        /// Greatest.
+        max: i64,
+    },
 }
 
 /// One setting of a repository.
@@ -33,7 +47,22 @@ pub const SETTINGS: &[SettingSpec] = &[SettingSpec {
     kind: SettingKind::Author,
     default: "",
     doc: "Author of commits made in this repository, as 'Name <mail>'; overrides the user's own",
-}];
+}    SettingSpec {
+        key: "endpoint.first_port",
+        kind: SettingKind::Number {
+            min: 1024,
+            max: 65535,
+        },
+        default: "55432",
+        doc: "First TCP port that is tried for an endpoint",
+    },
+    SettingSpec {
+        key: "pagestore.seal_megabytes",
+        kind: SettingKind::Number { min: 1, max: 65536 },
+        default: "256",
+        doc: "Megabytes of WAL after which a timeline is sealed in the background",
+    },
+];
 
 const ENDPOINT_SETTINGS: &str = "settings";
 
@@ -212,6 +241,12 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
         problem,
     };
     match spec.kind {
+        SettingKind::Number { min, max } => value
+            .parse::<i64>()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .map(Value::from)
+            .ok_or_else(|| bad(format!("expected a number from {min} to {max}"))),
         SettingKind::Author => {
             let text = one_line(spec.key, value)?;
             let well_formed = text
@@ -224,6 +259,12 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
                 Err(bad("expected 'Name <mail>'".to_owned()))
             }
         }
+        SettingKind::Number { min, max } => value
+            .parse::<i64>()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .map(Value::from)
+            .ok_or_else(|| bad(format!("expected a number from {min} to {max}"))),
     }
 }
 

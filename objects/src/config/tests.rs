@@ -132,6 +132,10 @@ fn origins_are_added_once_under_sound_names() {
 #[test]
 fn settings_are_checked_and_have_defaults() {
     let mut config = load_text(WITH_COMMENTS).expect("loaded");
+    let port = |config: &Config| config.get("endpoint.first_port").expect("known");
+    assert_eq!(port(&config).as_deref(), Some("55432"));
+    config.set("endpoint.first_port", Some("6000")).expect("set");
+    assert_eq!(port(&config).as_deref(), Some("6000"));
     let author = |config: &Config| config.get("user.author").expect("known");
     assert_eq!(author(&config).as_deref(), Some("Ada <ada@example.org>"));
     config.set("user.author", None).expect("reset");
@@ -141,6 +145,8 @@ fn settings_are_checked_and_have_defaults() {
         .expect("set");
     assert_eq!(author(&config).as_deref(), Some("Eve <eve@example.org>"));
     for (key, value) in [
+        ("endpoint.first_port", "80"),
+        ("endpoint.first_port", "many"),
         ("user.author", "Ada"),
         ("user.author", " <ada@example.org>"),
         ("user.author", "Ada <ada@example.org>>"),
