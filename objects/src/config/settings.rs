@@ -18,13 +18,6 @@ pub enum SettingKind {
     },
     /// `Name <mail>`
     Author,
-    /// A whole number in that range.
-    Number {
-        /// Least.
-        min: i64,
-        /// Greatest.
-        max: i64,
-    },
 }
 
 /// One setting of a repository.
@@ -42,12 +35,14 @@ pub struct SettingSpec {
 
 /// Every setting, by key. `endpoint.settings.NAME` (a Postgres setting of all endpoints) and `branches.NAME.origin` and `.branch`
 /// exist besides.
-pub const SETTINGS: &[SettingSpec] = &[SettingSpec {
-    key: "user.author",
-    kind: SettingKind::Author,
-    default: "",
-    doc: "Author of commits made in this repository, as 'Name <mail>'; overrides the user's own",
-}    SettingSpec {
+pub const SETTINGS: &[SettingSpec] = &[
+    SettingSpec {
+        key: "user.author",
+        kind: SettingKind::Author,
+        default: "",
+        doc: "Author of commits made in this repository, as 'Name <mail>'; overrides the user's own",
+    },
+    SettingSpec {
         key: "endpoint.first_port",
         kind: SettingKind::Number {
             min: 1024,
@@ -259,12 +254,6 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
                 Err(bad("expected 'Name <mail>'".to_owned()))
             }
         }
-        SettingKind::Number { min, max } => value
-            .parse::<i64>()
-            .ok()
-            .filter(|number| (min..=max).contains(number))
-            .map(Value::from)
-            .ok_or_else(|| bad(format!("expected a number from {min} to {max}"))),
     }
 }
 
