@@ -85,6 +85,18 @@ impl Config {
         }
     }
 
+    /// Returns the number of a setting, its default when it is not set; an error when somebody wrote something else there.
+    pub fn get_number(&self, key: &str) -> Result<Option<i64>> {
+        let Some(value) = self.get(key)? else {
+            return Ok(None);
+        };
+        value.parse().map(Some).map_err(|_| ObjectsError::BadSetting {
+            key: key.to_owned(),
+            value,
+            problem: "expected a number".to_owned(),
+        })
+    }
+
     /// Returns the Postgres settings that every endpoint gets, in the order of the file.
     pub fn postgres_settings(&self) -> Result<Vec<(String, String)>> {
         let place = ["endpoint".to_owned(), ENDPOINT_SETTINGS.to_owned()];

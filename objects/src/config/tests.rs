@@ -136,6 +136,10 @@ fn settings_are_checked_and_have_defaults() {
     assert_eq!(port(&config).as_deref(), Some("55432"));
     config.set("endpoint.first_port", Some("6000")).expect("set");
     assert_eq!(port(&config).as_deref(), Some("6000"));
+    assert_eq!(
+        config.get_number("endpoint.first_port").expect("a number"),
+        Some(6000)
+    );
     let author = |config: &Config| config.get("user.author").expect("known");
     assert_eq!(author(&config).as_deref(), Some("Ada <ada@example.org>"));
     config.set("user.author", None).expect("reset");
