@@ -90,3 +90,6 @@ pub(crate) mod testing {
 
     use super::testing;
 }
+
+#[cfg(test)]
+mod tests;
