@@ -74,7 +74,7 @@ impl Repository {
         Ok(Repository {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
-            pages: PageStore::open(neon_dir, Arc::clone(&objects))?,
+            pages: PageStore::open_with(neon_dir, Arc::clone(&objects), settings(&config)?)?,
             objects,
             world,
             runtime: runtime.clone(),
@@ -157,6 +157,15 @@ impl Repository {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Returns the page store's sizes as configured.
+fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
+    let mut settings = neon_pagestore::Settings::default();
+    if let Some(megabytes) = config.get("pagestore.seal_megabytes")?.and_then(|n| n.parse::<u64>().ok()) {
+        settings.seal_wal_bytes = megabytes.max(1) << 20;
+    }
+    Ok(settings)
 }
 
 /// Returns the ref of a branch, or why its name cannot be one.

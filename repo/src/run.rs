@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neon_compute::{Evidence, Purpose, Reuse, Stamp};
+use neon_compute::{ComputeError, Evidence, Purpose, Reuse, Stamp};
 use neon_objects::Commit;
 use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
@@ -28,6 +28,9 @@ use crate::world;
 /// How long a server that shuts down gets to send the rest of its WAL.
 const DRAIN_WAIT: Duration = Duration::from_secs(120);
 
+/// How often another port is tried when somebody else is faster.
+const PORT_TRIES: u32 = 8;
+
 impl Repository {
     /// Runs Postgres on a branch head, or read-only at any other revision. Already running: says where.
     pub(crate) fn start(
@@ -42,11 +45,29 @@ impl Repository {
             name => name.to_owned(),
         };
         if revision.step == Step::Here && self.heads()?.iter().any(|(name, _)| *name == branch) {
-            return self.start_branch(&branch, port, progress);
+            return self.with_some_port(port, |port| self.start_branch(&branch, port, progress));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
         notes.extend(target.notes.iter().cloned());
-        self.start_read_only(&target, port, notes, progress)
+        self.with_some_port(port, |port| self.start_read_only(&target, port, notes.clone(), progress))
+    }
+
+    /// Starts on the port that was asked for, or on another one when somebody takes ours between our look and Postgres's.
+    fn with_some_port(
+        &self,
+        asked: Option<u16>,
+        mut start: impl FnMut(Option<u16>) -> Result<api::Endpoint>,
+    ) -> Result<api::Endpoint> {
+        let mut port = asked;
+        for _ in 0..PORT_TRIES {
+            match start(port) {
+                Err(RepoError::Compute(ComputeError::PortTaken(taken))) if asked.is_none() => {
+                    port = (taken..u16::MAX).skip(1).find(|port| port_is_free(*port));
+                }
+                result => return result,
+            }
+        }
+        start(port)
     }
 
     fn start_branch(
@@ -524,7 +545,7 @@ impl Repository {
                 return Ok(port);
             }
             if asked.is_some() {
-                return Err(neon_compute::ComputeError::PortTaken(port).into());
+                return Err(ComputeError::PortTaken(port).into());
             }
         }
         let mut taken = Vec::new();
@@ -533,11 +554,10 @@ impl Repository {
                 taken.extend(self.endpoint_file(&other)?.map(|file| file.port));
             }
         }
-        neon_compute::free_port(|port| taken.contains(&port)).ok_or_else(|| {
-            RepoError::refused(
-                format!("no port is free from {} up", neon_compute::FIRST_PORT),
-                "name one: neon start --port P",
-            )
+        let first = self.config()?.get("endpoint.first_port")?.and_then(|port| port.parse::<u16>().ok());
+        let first = first.unwrap_or(neon_compute::FIRST_PORT);
+        (first..=u16::MAX).find(|port| !taken.contains(port) && port_is_free(*port)).ok_or_else(|| {
+            RepoError::refused(format!("no port is free from {first} up"), "name one: neon start --port P")
         })
     }
 
