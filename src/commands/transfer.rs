@@ -26,8 +26,9 @@ pub struct Target {
 pub(super) fn run(
     session: &Session,
     transfer: &Transfer,
-    request: impl Fn(Transfer) -> Request,
+    request: fn(Transfer) -> Request,
 ) -> Result<(), Failure> {
+    let inward = matches!(request(Transfer::default()), Request::Pull(_));
     let response = session.with_password(|password| {
         session.call(request(Transfer {
             password,
@@ -41,12 +42,14 @@ pub(super) fn run(
         session.ui.notes(&one.notes);
     }
     session.ui.show(&transferred, |transferred, out| {
-        transferred.iter().try_for_each(|one| print(one, out))
+        transferred.iter().try_for_each(|one| print(one, inward, out))
     })
 }
 
-fn print(one: &Transferred, out: &mut dyn Write) -> io::Result<()> {
+/// Writes one line; `inward` when ours was moved to theirs.
+fn print(one: &Transferred, inward: bool, out: &mut dyn Write) -> io::Result<()> {
     match &one.branch {
+        Some(branch) if inward => write!(out, "{} -> {branch}: {}", one.remote, one.outcome)?,
         Some(branch) => write!(out, "{branch} -> {}: {}", one.remote, one.outcome)?,
         None => write!(out, "{}: {}", one.remote, one.outcome)?,
     }
@@ -101,15 +104,16 @@ mod tests {
             dry_run: false,
             notes: Vec::new(),
         };
-        let line = |one: &Transferred| {
+        let line = |one: &Transferred, inward: bool| {
             let mut text = anstream::StripStream::new(Vec::new());
-            print(one, &mut text).expect("written to memory");
+            print(one, inward, &mut text).expect("written to memory");
             String::from_utf8(text.into_inner()).expect("text")
         };
         assert_eq!(
-            line(&pushed),
+            line(&pushed, false),
             "main -> cloud/main: fast-forward, aaaaaaaaaaaa..bbbbbbbbbbbb at 0/16B3748 (3.0 MiB in 2 parts)\n"
         );
+        assert!(line(&pushed, true).starts_with("cloud/main -> main: fast-forward, "));
         let nothing = Transferred {
             branch: None,
             outcome: "up to date".to_owned(),
@@ -120,7 +124,7 @@ mod tests {
             ..pushed
         };
         assert_eq!(
-            line(&nothing),
+            line(&nothing, false),
             "cloud/main: up to date, bbbbbbbbbbbb at 0/16B3748 [dry run]\n"
         );
     }
