@@ -11,30 +11,31 @@ struct Fixture {
     before: ControlFile,
     after: ControlFile,
     stream: Vec<u8>,
-    /// Lines of start, prev, xid, kind.
-    records: String,
+    /// Lines of start, prev, xid, kind, where we have `pg_waldump` of the version.
+    records: Option<String>,
 }
 
 fn fixture(version: PgVersion) -> Fixture {
-    let read = |name: &str| {
-        let path = format!(
+    let path = |name: &str| {
+        format!(
             "{}/tests/fixtures/wal-{version}/{name}.zst",
             env!("CARGO_MANIFEST_DIR")
-        );
-        zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap()
+        )
     };
+    let read = |name: &str| zstd::decode_all(std::fs::File::open(path(name)).unwrap()).unwrap();
+    let dumped = matches!(version, PgVersion::V15 | PgVersion::V17);
     Fixture {
         version,
         before: ControlFile::parse(&read("control-before")).unwrap(),
         after: ControlFile::parse(&read("control-after")).unwrap(),
         stream: read("stream"),
-        records: String::from_utf8(read("records")).unwrap(),
+        records: dumped.then(|| String::from_utf8(read("records")).unwrap()),
     }
 }
 
 impl Fixture {
-    fn all() -> [Fixture; 2] {
-        [PgVersion::V15, PgVersion::V17].map(fixture)
+    fn all() -> [Fixture; 5] {
+        PgVersion::ALL.map(fixture)
     }
 
     fn decoder(&self) -> WalDecoder {
@@ -78,7 +79,8 @@ fn records_are_those_that_pg_waldump_sees() {
                 at: last.end
             }
         );
-        let mut lines = fixture.records.lines();
+        let Some(lines) = &fixture.records else { continue };
+        let mut lines = lines.lines();
         for raw in &records {
             let record = Record::decode(fixture.version, raw.bytes.clone()).unwrap();
             let lsn = |lsn: Lsn| format!("{:X}/{:08X}", lsn.0 >> 32, lsn.0 as u32);
@@ -158,14 +160,19 @@ fn images_unpack_to_pages_in_every_packing() {
                 packings.push(image.compression);
             }
         }
-        for packing in [
-            Compression::None,
-            Compression::Pglz,
-            Compression::Lz4,
-            Compression::Zstd,
-        ] {
+        // The servers of 14, 16 and 18 that made the fixtures know Postgres's own compression only.
+        let known: &[_] = match fixture.records {
+            Some(_) => &[
+                Compression::None,
+                Compression::Pglz,
+                Compression::Lz4,
+                Compression::Zstd,
+            ],
+            None => &[Compression::None, Compression::Pglz],
+        };
+        for packing in known {
             assert!(
-                packings.contains(&packing),
+                packings.contains(packing),
                 "{}: no image is packed with {packing:?}",
                 fixture.version
             );
