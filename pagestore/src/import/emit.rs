@@ -27,6 +27,9 @@ const CHUNK: usize = 64 * BLCKSZ;
 
 type Sink<'a> = &'a mut dyn FnMut(PackedKey, Value) -> crate::Result<()>;
 
+/// Number and pages of each file of an SLRU.
+type SlruFiles = Vec<(u64, u64)>;
+
 /// Emits everything; returns the digest.
 pub(super) fn all(
     source: &ImportSource,
@@ -227,7 +230,7 @@ impl Emitter<'_> {
     }
 
     /// Emits which pages each SLRU has; returns its files: number and pages.
-    fn slru_sizes(&mut self) -> Result<Vec<(SlruKind, Vec<(u64, u64)>)>, ImportError> {
+    fn slru_sizes(&mut self) -> Result<Vec<(SlruKind, SlruFiles)>, ImportError> {
         let mut all = Vec::new();
         for kind in SlruKind::ALL {
             let mut segments = SlruSegments::default();

@@ -355,7 +355,8 @@ mod tests {
         assert!(!clog(1, 1) && !clog(2, 1));
         // 131072 pages hold all ids: half of them lie before any page.
         assert!(clog(131_071, 5), "the page before the wraparound");
-        assert!(!clog(70_000, 5), "more than half way around");
+        assert!(!clog(60_000, 5), "less than half way ahead");
+        assert!(clog(70_000, 5), "less than half way behind");
         let offsets = |page, cutoff| page_precedes(SlruKind::MultixactOffsets, page, cutoff);
         assert!(offsets(3, 4) && !offsets(4, 4));
     }

@@ -189,7 +189,7 @@ impl Server {
         };
         command.args(arguments).stdin(Stdio::null()).current_dir("/");
         command
-            .env("PGOPTIONS", "-c client_min_messages=warning")
+            .env("PGOPTIONS", "-c client_min_messages=warning -c lock_timeout=60s")
             .env("LC_ALL", "C");
         command
     }

@@ -6,8 +6,9 @@ use super::server::Server;
 pub fn run(server: &Server, major: u16) {
     server.sql("postgres", TABLES);
     server.sql("postgres", TRANSACTIONS);
-    server.sql("postgres", PREPARED);
     server.sql("postgres", CATALOGS);
+    // From here on one prepared transaction holds its locks.
+    server.sql("postgres", PREPARED);
     // Savepoints of two lockers and updaters of the same rows: multixacts.
     server.pgbench(MULTIXACTS, 8, 400);
     server.sql("postgres", VACUUM);

@@ -166,7 +166,8 @@ fn unknown_records_are_indexed_by_their_blocks() {
     for (rmid, info) in [(131, 0x30), (0, 0xC0), (1, 0x70), (2, 0xF0), (6, 0x70), (4, 0x90)] {
         let record = history
             .record(rmid, info)
-            .block(NewBlock::new(0, rel(rmid.into()), 2));
+            .block(NewBlock::new(0, rel(rmid.into()), 2))
+            .main(&[0; 16]);
         let effects = history.take(&record);
         let key = Key::Block(rel(rmid.into()), 2);
         assert_eq!(
