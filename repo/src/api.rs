@@ -294,7 +294,7 @@ pub struct Endpoint {
     pub pid: u32,
     /// Timeline that it writes or reads.
     pub timeline: TimelineId,
-    /// Where it began.
+    /// The position that it shows; of one that writes, how far its WAL has been received.
     pub lsn: Lsn,
     /// Remarks: rounding of the LSN, what was switched off, collation warnings.
     pub notes: Vec<String>,

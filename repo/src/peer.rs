@@ -427,7 +427,7 @@ impl Repository {
         who: &str,
     ) -> Result<neon_remotes::Served, RemoteError> {
         let options = Options::default();
-        tracing::info!(who, %command, "serving");
+        tracing::debug!(who, %command, "serving");
         match command {
             Command::Push { branch, timeline } => {
                 neon_remotes::serve_push(channel, self as Arc<dyn Sink>, branch, timeline, options).await

@@ -511,7 +511,7 @@ impl Repository {
             already_running,
             pid,
             timeline: file.timeline,
-            lsn: file.built_at,
+            lsn: if file.branch.is_some() { self.timeline(file.timeline)?.end() } else { file.built_at },
             notes,
         })
     }
