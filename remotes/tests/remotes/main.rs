@@ -4,6 +4,7 @@
 
 mod cuts;
 mod hostile;
+mod network;
 mod relay;
 mod repo;
 mod rows;
