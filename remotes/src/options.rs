@@ -11,13 +11,13 @@ use crate::wire::Phase;
 pub struct Progress {
     /// What goes on.
     pub phase: Phase,
-    /// Bytes of parts that are there, those of earlier attempts included; while accepting, whatever the sink counts.
+    /// Bytes of parts that are there, those of earlier attempts included. 0 in any other phase than the transfer.
     pub bytes_done: u64,
-    /// Bytes of all parts.
+    /// Bytes of all parts. 0 in any other phase than the transfer.
     pub bytes_total: u64,
-    /// Parts that are whole.
+    /// Parts that are whole; while planning, parts that are prepared; while accepting, whatever the sink counts.
     pub objects_done: u64,
-    /// All parts.
+    /// All of them.
     pub objects_total: u64,
 }
 

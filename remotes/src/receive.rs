@@ -123,9 +123,11 @@ async fn receive_parts(
     let cut = loop {
         match talk.expect().await {
             Ok(Message::Chunk(chunk)) => {
-                if chunks.send(chunk).await.is_err() {
+                match queue_up(talk, &chunks, chunk).await {
+                    Ok(true) => {}
                     // The thread ended early, so it has an error to tell.
-                    break None;
+                    Ok(false) => break None,
+                    Err(error) => break Some(error),
                 }
             }
             Ok(Message::Done) => break None,
@@ -143,6 +145,28 @@ async fn receive_parts(
     loop {
         match timeout(talk.options.beat, &mut writer).await {
             Ok(result) => return result.map_err(LocalError::other)?,
+            Err(_) => {
+                let beat = Beat {
+                    phase: Phase::Transferring,
+                    done: 0,
+                    total: 0,
+                };
+                talk.say(&Message::Beat(beat)).await?;
+            }
+        }
+    }
+}
+
+/// Hands a chunk to the disk thread; a disk that makes us wait is no reason for the sender to give up. Returns false when the
+/// thread has ended.
+async fn queue_up(talk: &mut Talk, chunks: &mpsc::Sender<Chunk>, chunk: Chunk) -> Result<bool, RemoteError> {
+    loop {
+        match timeout(talk.options.beat, chunks.reserve()).await {
+            Ok(Ok(place)) => {
+                place.send(chunk);
+                return Ok(true);
+            }
+            Ok(Err(_)) => return Ok(false),
             Err(_) => {
                 let beat = Beat {
                     phase: Phase::Transferring,

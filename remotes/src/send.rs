@@ -141,22 +141,26 @@ async fn send_parts(talk: &mut Talk, sending: &Sending, have: Vec<u64>) -> Resul
     let reader = spawn_blocking(move || read_parts(source.as_ref(), &parts, &have, &frames, count));
     let beat = talk.options.beat;
     loop {
-        tokio::select! {
+        let heard = tokio::select! {
             biased;
             // A failure, most likely; hear_now is cancel-safe.
             heard = talk.hear_now() => match heard? {
-                Some(Message::Beat(_)) => {}
-                Some(Message::WantLadders) => sending.say_ladders(talk).await?,
-                Some(other) => return Err(talk.unexpected(&other)),
                 None => return Err(RemoteError::Cut { phase: "transferring" }),
+                heard => heard,
             },
             frame = queue.recv() => match frame {
-                Some(frame) => talk.say_bytes(frame).await?,
+                Some(frame) => talk.say_listening(frame).await?,
                 None => break,
             },
             () = sleep(beat) => {
-                talk.say(&Message::Beat(Beat { phase: Phase::Transferring, done: 0, total: 0 })).await?;
+                let beat = Beat { phase: Phase::Transferring, done: 0, total: 0 };
+                talk.say_listening(Message::Beat(beat).encode().into()).await?
             }
+        };
+        match heard {
+            None | Some(Message::Beat(_)) => {}
+            Some(Message::WantLadders) => sending.say_ladders(talk).await?,
+            Some(other) => return Err(talk.unexpected(&other)),
         }
     }
     let sent = reader.await.map_err(LocalError::other)??;

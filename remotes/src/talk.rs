@@ -15,6 +15,9 @@ use crate::{LocalError, Options, Progress, Refusal, RemoteError};
 /// How long we look for a reason after the connection broke, or let the other side read ours.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How often our own listener hears of blocking work.
+const REPORT: Duration = Duration::from_millis(200);
+
 /// How far blocking work is, shared with the thread that does it.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
@@ -97,6 +100,41 @@ impl Talk {
         }
     }
 
+    /// Sends an encoded message and listens meanwhile: as long as the other side beats, its disk may be as slow as it likes.
+    /// Returns what else it said.
+    pub(crate) async fn say_listening(&mut self, bytes: Bytes) -> Result<Option<Message>, RemoteError> {
+        let idle = self.options.idle;
+        let mut heard = None;
+        let sent = {
+            let sending = self.send.send(bytes);
+            tokio::pin!(sending);
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => break Some(sent),
+                    frame = self.recv.recv(), if heard.is_none() => {
+                        let is_beat = matches!(&frame, Ok(Some(bytes)) if Beat::is(bytes));
+                        if !is_beat {
+                            heard = Some(frame);
+                        }
+                    }
+                    () = tokio::time::sleep(idle) => break None,
+                }
+            }
+        };
+        // A reason that came is worth more than the broken connection behind it.
+        let heard = match heard {
+            Some(frame) => self.interpret(frame)?,
+            None => None,
+        };
+        match sent {
+            None => Err(self.silent()),
+            Some(Ok(())) => Ok(heard),
+            Some(Err(TransportError::Cut { .. })) => Err(self.last_words().await),
+            Some(Err(error)) => Err(self.broken(error)),
+        }
+    }
+
     /// After a cut while sending: the other side may have said why.
     async fn last_words(&mut self) -> RemoteError {
         let cut = RemoteError::Cut { phase: self.doing() };
@@ -118,15 +156,22 @@ impl Talk {
         loop {
             match timeout(self.options.idle, self.hear_now()).await {
                 Err(_) => return Err(self.silent()),
-                Ok(Ok(Some(Message::Beat(beat)))) => self.options.report(Progress {
-                    phase: beat.phase,
-                    bytes_done: beat.done,
-                    bytes_total: beat.total,
-                    objects_done: 0,
-                    objects_total: 0,
-                }),
+                Ok(Ok(Some(Message::Beat(beat)))) => self.report(beat),
                 Ok(other) => return other,
             }
+        }
+    }
+
+    /// Tells the listener about work that is not counted in bytes, here or there.
+    fn report(&self, beat: Beat) {
+        if beat.total > 0 {
+            self.options.report(Progress {
+                phase: beat.phase,
+                bytes_done: 0,
+                bytes_total: 0,
+                objects_done: beat.done,
+                objects_total: beat.total,
+            });
         }
     }
 
@@ -137,7 +182,15 @@ impl Talk {
 
     /// Returns the next message, beats too, however long it takes. Cancel-safe.
     pub(crate) async fn hear_now(&mut self) -> Result<Option<Message>, RemoteError> {
-        let frame = match self.recv.recv().await {
+        let frame = self.recv.recv().await;
+        self.interpret(frame)
+    }
+
+    fn interpret(
+        &mut self,
+        frame: Result<Option<Bytes>, TransportError>,
+    ) -> Result<Option<Message>, RemoteError> {
+        let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 self.theirs_was_last = true;
@@ -175,8 +228,10 @@ impl Talk {
         let meter = Arc::new(Meter::default());
         let theirs = Arc::clone(&meter);
         let mut work = spawn_blocking(move || work(&theirs));
+        let mut quiet = Duration::ZERO;
+        let tick = REPORT.min(self.options.beat);
         loop {
-            match timeout(self.options.beat, &mut work).await {
+            match timeout(tick, &mut work).await {
                 Ok(Ok(result)) => return result,
                 Ok(Err(panicked)) => return Err(LocalError::other(panicked).into()),
                 Err(_) => {
@@ -185,7 +240,12 @@ impl Talk {
                         done: meter.done.load(Ordering::Relaxed),
                         total: meter.total.load(Ordering::Relaxed),
                     };
-                    self.say(&Message::Beat(beat)).await?;
+                    self.report(beat);
+                    quiet += tick;
+                    if quiet >= self.options.beat {
+                        quiet = Duration::ZERO;
+                        self.say(&Message::Beat(beat)).await?;
+                    }
                 }
             }
         }

@@ -468,6 +468,11 @@ pub struct Beat {
 }
 
 impl Beat {
+    /// Returns true for the bytes of a beat message.
+    pub(crate) fn is(message: &[u8]) -> bool {
+        message.first() == Some(&14)
+    }
+
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u8(self.phase as u8);
         out.u64(self.done);

@@ -363,6 +363,33 @@ async fn silence_ends_a_conversation() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_slower_than_the_peer_is_patient_is_waited_for() {
+    let (a, b) = (Arc::new(Repo::new(1)), Arc::new(Repo::new(2)));
+    a.import(8 << 20);
+    *b.slow.lock().expect("not poisoned") = Duration::from_millis(1_300);
+    let impatient = Options {
+        idle: Duration::from_secs(1),
+        beat: Duration::from_millis(100),
+        ..options()
+    };
+    let (client, server) = Channel::pair();
+    let (there, theirs) = (b.clone(), impatient.clone());
+    let command = format!("branch_push main {}", a.content(a.head("main")).position.timeline);
+    let served = tokio::spawn(async move { serve(&command, server, there.clone(), there, theirs).await });
+    let request = PushRequest {
+        branch: "main".to_owned(),
+        head: a.head("main"),
+        force: false,
+        dry_run: false,
+    };
+    perform_push(client, a.clone(), request, impatient)
+        .await
+        .expect("pushed");
+    served.await.expect("no panic").expect("served");
+    assert_same(&a, "main", &b, "main");
+}
+
+#[tokio::test]
 async fn unknown_commands_and_versions_are_told() {
     let (a, _) = two(1_000).await;
     let mut answer = None;

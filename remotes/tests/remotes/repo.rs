@@ -66,6 +66,8 @@ pub struct Repo {
     store: ObjectStore,
     state: Mutex<State>,
     random: Mutex<Random>,
+    /// How long every write of staged bytes takes.
+    pub slow: Mutex<std::time::Duration>,
     /// Called in front of every move of a branch, to lose races on purpose.
     #[allow(clippy::type_complexity)]
     pub before_move: Mutex<Option<Box<dyn FnMut(&Repo) + Send>>>,
@@ -98,6 +100,7 @@ impl Repo {
             store: ObjectStore::open(&objects).expect("a store"),
             state: Mutex::default(),
             random: Mutex::new(Random(u64::from(seed))),
+            slow: Mutex::default(),
             before_move: Mutex::new(None),
             _dir: dir,
         }
@@ -644,13 +647,16 @@ impl Source for Repo {
     }
 }
 
-struct Writer(Staging);
+struct Writer(Staging, std::time::Duration);
 
 impl PartWriter for Writer {
     fn len(&self) -> u64 {
         self.0.len()
     }
     fn append(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
+        if bytes.len() > 500_000 {
+            std::thread::sleep(self.1);
+        }
         self.0.append(bytes).map_err(local)
     }
     fn finish(self: Box<Self>) -> Result<(), LocalError> {
@@ -706,9 +712,9 @@ impl Sink for Repo {
     }
 
     fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter + '_>, LocalError> {
-        Ok(Box::new(Writer(
-            self.store.staging(part.id).map_err(local)?.limited(part.len),
-        )))
+        let slow = *self.slow.lock().expect("not poisoned");
+        let staging = self.store.staging(part.id).map_err(local)?;
+        Ok(Box::new(Writer(staging.limited(part.len), slow)))
     }
 
     fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError> {

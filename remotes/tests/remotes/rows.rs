@@ -151,10 +151,15 @@ async fn a_small_push_takes_two_round_trips() {
         }
         Some(frame)
     }));
-    push_over(ends, &a, "main", &b, "main", PLAIN)
+    let outcome = push_over(ends, &a, "main", &b, "main", PLAIN)
         .await
         .0
         .expect("pushed");
+    // 4,000 bytes of them cannot be compressed; the rest is the commit, twice, and the offer.
+    assert!(
+        outcome.sent.bytes > 8_000 && outcome.wire_sent < 6_000,
+        "{outcome:?}"
+    );
     let turns = turns.lock().expect("not poisoned").clone();
     assert_eq!(turns, [Way::ToClient, Way::ToServer, Way::ToClient]);
 }
