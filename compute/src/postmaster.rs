@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use neon_postgres::control::DbState;
 use rustix::process::Signal;
 
+use crate::directory::read_control;
 use crate::error::{ComputeError, Result};
 use crate::initdb::without_postgres_variables;
 use crate::installation::{Installation, refuse_root};
@@ -203,10 +205,10 @@ impl Postmaster {
     pub fn stop(&mut self, patience: Duration) -> Result<Stopped> {
         self.process.signal(Signal::INT);
         if self.wait_end(patience) && !process::is_in_use(&self.pgdata)? {
-            return Ok(if PidFile::read(&self.pgdata)?.is_none() {
-                Stopped::Fast
-            } else {
-                Stopped::Killed
+            // A server that crashed meanwhile has ended too.
+            return Ok(match read_control(&self.pgdata)?.state() {
+                Some(DbState::ShutDowned | DbState::ShutDownedInRecovery) => Stopped::Fast,
+                _ => Stopped::Immediate,
             });
         }
         self.stop_now(patience)

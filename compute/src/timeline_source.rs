@@ -9,7 +9,7 @@ use neon_pagestore::items::{
 use neon_pagestore::{PageStoreError, Timeline};
 use neon_postgres::Page;
 use neon_postgres::checkpoint::CheckpointState;
-use neon_types::{Fork, Key, KeyRange, Lsn, RelTag, SlruKind};
+use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey, RelTag, SlruKind};
 
 use crate::error::{ComputeError, Result, Unbuildable};
 use crate::source::{Item, PageSource, Subject};
@@ -53,11 +53,28 @@ impl PageSource for TimelineSource {
     }
 
     fn items(&self, f: &mut dyn FnMut(Item) -> Result<()>) -> Result<()> {
-        self.scan(KeyRange::ALL, &mut |key, bytes| match item(key, bytes) {
-            Ok(Some(item)) => f(item),
-            Ok(None) => Ok(()),
-            Err(error) => Err(ComputeError::Damaged(format!("{key:?}: {error}"))),
-        })
+        // Without the SLRU pages, which are read one SLRU at a time.
+        let (first_page, after_pages) = (
+            slru_range(SlruKind::Clog).start,
+            slru_range(SlruKind::CommitTs).end,
+        );
+        for range in [
+            KeyRange {
+                start: PackedKey::MIN,
+                end: first_page,
+            },
+            KeyRange {
+                start: after_pages,
+                end: PackedKey::MAX,
+            },
+        ] {
+            self.scan(range, &mut |key, bytes| match item(key, bytes) {
+                Ok(Some(item)) => f(item),
+                Ok(None) => Ok(()),
+                Err(error) => Err(ComputeError::Damaged(format!("{key:?}: {error}"))),
+            })?;
+        }
+        Ok(())
     }
 
     fn scan_pages(
@@ -76,11 +93,7 @@ impl PageSource for TimelineSource {
     }
 
     fn slru_pages(&self, kind: SlruKind, f: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-        let range = KeyRange {
-            start: Key::SlruPage { kind, page: 0 }.pack(),
-            end: Key::SlruPage { kind, page: u64::MAX }.pack(),
-        };
-        self.scan(range, &mut |key, bytes| match key {
+        self.scan(slru_range(kind), &mut |key, bytes| match key {
             Key::SlruPage { page, .. } => f(page, bytes),
             _ => Ok(()),
         })
@@ -94,6 +107,14 @@ impl PageSource for TimelineSource {
             .filter(|(rel, _, _)| rel.fork != Fork::FreeSpaceMap)
             .map(|(rel, record, lsn)| Unbuildable { rel, record, lsn })
             .collect())
+    }
+}
+
+/// Returns the keys of all pages of an SLRU.
+fn slru_range(kind: SlruKind) -> KeyRange {
+    KeyRange {
+        start: Key::SlruPage { kind, page: 0 }.pack(),
+        end: Key::SlruPage { kind, page: u64::MAX }.pack().next(),
     }
 }
 

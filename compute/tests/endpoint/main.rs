@@ -3,5 +3,6 @@
 mod cluster;
 mod crash;
 mod directory_source;
+mod page_store;
 mod round_trip;
 mod supervision;

@@ -6,20 +6,19 @@ use std::path::Path;
 use std::process::Command;
 
 use neon_compute::{
-    Boot, ComputeError, DataDirectory, PageSource, Purpose, Unbuildable, export, find_client, read_control,
+    Boot, ComputeError, DataDirectory, PageSource, Purpose, Unbuildable, export, read_control,
 };
 use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::{Fork, Lsn, RelTag};
 
-use crate::cluster::{PATIENCE, Place, Server, installations, search};
+use crate::cluster::{PATIENCE, Place, Server, installations};
 use crate::directory_source::DirectorySource;
 
 /// A TLI as a fork gets it.
-const TLI: u32 = 0x5A1;
+pub const TLI: u32 = 0x5A1;
 
-const SCHEMA: &str = "
-create extension if not exists amcheck;
+pub const SCHEMA: &str = "
 create table t (id int primary key, v text, n numeric);
 insert into t select i, repeat(md5(i::text), 1 + i % 60), i / 7.0 from generate_series(1, 20000) i;
 create index on t (v text_pattern_ops);
@@ -46,7 +45,7 @@ create table tt tablespace inplace as select i from generate_series(1, 5000) i;
 ";
 
 /// A digest of every table that survives, and of the catalogs.
-const DIGEST: &str = "
+pub const DIGEST: &str = "
 select 't', count(*), md5(string_agg(t::text, '|' order by id)) from t
 union all select 'big', count(*), md5(string_agg(a, '|' order by a)) from big
 union all select 'm', count(*), md5(string_agg(m::text, '|' order by id)) from m
@@ -54,9 +53,15 @@ union all select 'tt', count(*), md5(string_agg(i::text, '|' order by i)) from t
 union all select 's', last_value, is_called::text from s
 union all select 'class', count(*), md5(string_agg(relname || relpages || relfilenode, '|' order by oid)) from pg_class
 union all select 'db', count(*), md5(string_agg(datname, '|' order by oid)) from pg_database
+order by 1
 ";
 
-fn amcheck(server: &Server) {
+pub fn amcheck(server: &Server) {
+    // A server-only installation comes without it.
+    if server.query("select count(*) from pg_available_extensions where name = 'amcheck'") == "0" {
+        return;
+    }
+    server.query("set client_min_messages = error; create extension if not exists amcheck");
     let bad = server.query(
         "set lock_timeout = '20s';
          select bt_index_parent_check(c.oid, true, true) from pg_class c join pg_am a on a.oid = c.relam
@@ -68,22 +73,22 @@ fn amcheck(server: &Server) {
 }
 
 /// A stopped cluster with a bit of everything, and the digest of its data.
-fn origin(place: &Place) -> (DirectorySource, String) {
+pub fn origin(place: &Place) -> (DirectorySource, String) {
     let server = place.start(&place.settings());
     server.query("create database other");
-    for statement in [SCHEMA] {
-        let output = server
-            .command("postgres")
-            .arg("-f")
-            .arg(write(place, "schema.sql", statement))
-            .output();
-        let output = output.expect("psql runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+    let schema = place.root.path().join("schema.sql");
+    fs::write(&schema, SCHEMA).expect("write");
+    let output = server
+        .command("postgres")
+        .arg("-f")
+        .arg(schema)
+        .output()
+        .expect("psql runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     server.query_in(
         "other",
         "create table elsewhere as select generate_series(1, 300)",
@@ -91,12 +96,6 @@ fn origin(place: &Place) -> (DirectorySource, String) {
     let digest = server.query(DIGEST);
     server.stop();
     (DirectorySource::open(&place.pgdata()), digest)
-}
-
-fn write(place: &Place, name: &str, text: &str) -> std::path::PathBuf {
-    let path = place.root.path().join(name);
-    fs::write(&path, text).expect("write");
-    path
 }
 
 fn history(source: &DirectorySource) -> TimelineHistory {
@@ -109,7 +108,7 @@ fn history(source: &DirectorySource) -> TimelineHistory {
     }
 }
 
-fn boot(source: &DirectorySource, purpose: Purpose) -> Boot {
+pub fn boot(source: &DirectorySource, purpose: Purpose) -> Boot {
     Boot {
         tli: TLI,
         history: history(source),
@@ -118,10 +117,12 @@ fn boot(source: &DirectorySource, purpose: Purpose) -> Boot {
     }
 }
 
-fn check_checksums(place: &Place) {
-    let Some(program) = find_client("pg_checksums", Some(&place.installation), &search()) else {
+pub fn check_checksums(place: &Place) {
+    let program = place.installation.program("pg_checksums");
+    if !program.exists() {
+        // A server-only installation; that of another version does not do.
         return;
-    };
+    }
     let output = Command::new(program)
         .arg("--check")
         .arg("-D")
