@@ -6,7 +6,7 @@ use neon_pagestore::Value;
 use neon_pagestore::items::{OriginProgress, RelSize, SlruSegments};
 use neon_postgres::Page;
 use neon_postgres::checkpoint::CheckpointState;
-use neon_types::{Fork, Key, Lsn, PackedKey, RelTag};
+use neon_types::{Fork, Key, Lsn, PackedKey, RelTag, SlruKind};
 
 use super::naive::Naive;
 
@@ -17,7 +17,8 @@ pub struct Report {
     pub btree: u64,
     pub other: u64,
     pub map: u64,
-    pub slru: u64,
+    /// Pages of each SLRU.
+    pub slru: BTreeMap<SlruKind, u64>,
     pub items: u64,
     /// Empty blocks at the end of a relation that Postgres added without WAL.
     pub unlogged_tail: u64,
@@ -124,7 +125,7 @@ fn slru(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, 
     }
     for page in ours.pages() {
         let key = Key::SlruPage { kind, page };
-        report.slru += 1;
+        *report.slru.entry(kind).or_default() += 1;
         let page = naive
             .page_at(key, Lsn::INVALID, end, || Ok(Page::zeroed()))
             .expect("an SLRU page");

@@ -11,16 +11,21 @@ pub struct Installation {
     pub bin: PathBuf,
 }
 
-/// Returns the installation of that version: below a directory of `NEON_PG_DIRS`, or where Debian puts it.
-pub fn find(major: u16) -> Option<Installation> {
-    let mut places: Vec<PathBuf> = std::env::var("NEON_PG_DIRS")
-        .unwrap_or_default()
+/// Returns the places where programs may be: those of `NEON_PG_DIRS`, and where Debian puts them.
+fn places() -> Vec<PathBuf> {
+    let named = std::env::var("NEON_PG_DIRS").unwrap_or_default();
+    let mut places: Vec<PathBuf> = named
         .split(':')
         .filter(|dir| !dir.is_empty())
         .flat_map(|dir| [PathBuf::from(dir), Path::new(dir).join("bin")])
         .collect();
-    places.push(PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")));
-    places.into_iter().find_map(|bin| {
+    places.extend((14..=18).map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))));
+    places
+}
+
+/// Returns the installation of that version.
+pub fn find(major: u16) -> Option<Installation> {
+    places().into_iter().find_map(|bin| {
         let version = Command::new(bin.join("postgres"))
             .arg("--version")
             .output()
@@ -177,15 +182,25 @@ impl Server {
         copy
     }
 
+    /// Returns the program; client programs may be those of another version.
+    fn program(&self, program: &str) -> PathBuf {
+        let own = self.bin.join(program);
+        if own.exists() {
+            return own;
+        }
+        let others = places().into_iter().map(|bin| bin.join(program));
+        others.into_iter().find(|path| path.exists()).unwrap_or(own)
+    }
+
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         // Postgres refuses to be root.
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
-            command.arg(self.bin.join(program));
+            command.arg(self.program(program));
             command
         } else {
-            Command::new(self.bin.join(program))
+            Command::new(self.program(program))
         };
         command.args(arguments).stdin(Stdio::null()).current_dir("/");
         command

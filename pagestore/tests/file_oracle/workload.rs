@@ -10,7 +10,7 @@ pub fn run(server: &Server, major: u16) {
     // From here on one prepared transaction holds its locks.
     server.sql("postgres", PREPARED);
     // Savepoints of two lockers and updaters of the same rows: multixacts.
-    server.pgbench(MULTIXACTS, 8, 400);
+    server.pgbench(MULTIXACTS, 8, 1200);
     server.sql("postgres", VACUUM);
     server.sql("postgres", "CHECKPOINT;");
     databases(server, major);
