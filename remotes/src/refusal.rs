@@ -127,10 +127,8 @@ impl Refusal {
             Refusal::NotReadable { .. } => {
                 "push from a repository that holds the whole history, or push the branch that it forks from first".to_owned()
             }
-            Refusal::LadderMismatch {
-                timeline, last_equal: Some(equal), ..
-            } => format!(
-                "one side was restored from a copy and written again; keep your side under another name: neon branch NAME {timeline}@{equal}"
+            Refusal::LadderMismatch { last_equal: Some(equal), .. } => format!(
+                "one side was restored from a copy and written again; branch where both were equal: neon branch NAME BRANCH@{equal}"
             ),
             Refusal::LadderMismatch { last_equal: None, .. } => {
                 "one side was restored from a copy and written again; no common position is known".to_owned()

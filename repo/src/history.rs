@@ -123,7 +123,11 @@ impl Repository {
             if ancestry::is_ancestor(commit.line(), place.line()) {
                 return Ok(Some((id, commit)));
             }
-            next = commit.parents.first().copied();
+            next = commit
+                .parents
+                .first()
+                .copied()
+                .filter(|parent| self.objects.contains(parent.0));
         }
         Ok(None)
     }

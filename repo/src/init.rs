@@ -117,7 +117,11 @@ fn init_or_fail(
         commit: Some(commit),
         lsn: Some(place.lsn),
         pg_version: timeline.state().version.major(),
-        notes: if request.from.is_some() { source.left_behind.clone() } else { Vec::new() },
+        notes: if request.from.is_some() {
+            source.left_behind.clone()
+        } else {
+            Vec::new()
+        },
     };
     skeleton.keep();
     Ok(made)

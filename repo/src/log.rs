@@ -27,6 +27,10 @@ impl Repository {
             if !seen.insert(id) {
                 continue;
             }
+            // A transfer leaves out commits that are not on the path.
+            if !rows.is_empty() && !self.objects.contains(id.0) {
+                continue;
+            }
             let commit = self.commit(id)?;
             queue.extend(commit.parents.iter().rev());
             rows.push(row(id, &commit, &refs));

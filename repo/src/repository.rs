@@ -162,7 +162,10 @@ impl Repository {
 /// Returns the page store's sizes as configured.
 fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
     let mut settings = neon_pagestore::Settings::default();
-    if let Some(megabytes) = config.get("pagestore.seal_megabytes")?.and_then(|n| n.parse::<u64>().ok()) {
+    if let Some(megabytes) = config
+        .get("pagestore.seal_megabytes")?
+        .and_then(|n| n.parse::<u64>().ok())
+    {
         settings.seal_wal_bytes = megabytes.max(1) << 20;
     }
     Ok(settings)

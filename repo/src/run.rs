@@ -49,7 +49,9 @@ impl Repository {
         }
         let (target, mut notes) = self.resolve_current(rev)?;
         notes.extend(target.notes.iter().cloned());
-        self.with_some_port(port, |port| self.start_read_only(&target, port, notes.clone(), progress))
+        self.with_some_port(port, |port| {
+            self.start_read_only(&target, port, notes.clone(), progress)
+        })
     }
 
     /// Starts on the port that was asked for, or on another one when somebody takes ours between our look and Postgres's.
@@ -511,7 +513,11 @@ impl Repository {
             already_running,
             pid,
             timeline: file.timeline,
-            lsn: if file.branch.is_some() { self.timeline(file.timeline)?.end() } else { file.built_at },
+            lsn: if file.branch.is_some() {
+                self.timeline(file.timeline)?.end()
+            } else {
+                file.built_at
+            },
             notes,
         })
     }
@@ -554,11 +560,19 @@ impl Repository {
                 taken.extend(self.endpoint_file(&other)?.map(|file| file.port));
             }
         }
-        let first = self.config()?.get("endpoint.first_port")?.and_then(|port| port.parse::<u16>().ok());
+        let first = self
+            .config()?
+            .get("endpoint.first_port")?
+            .and_then(|port| port.parse::<u16>().ok());
         let first = first.unwrap_or(neon_compute::FIRST_PORT);
-        (first..=u16::MAX).find(|port| !taken.contains(port) && port_is_free(*port)).ok_or_else(|| {
-            RepoError::refused(format!("no port is free from {first} up"), "name one: neon start --port P")
-        })
+        (first..=u16::MAX)
+            .find(|port| !taken.contains(port) && port_is_free(*port))
+            .ok_or_else(|| {
+                RepoError::refused(
+                    format!("no port is free from {first} up"),
+                    "name one: neon start --port P",
+                )
+            })
     }
 
     /// Returns the directory of an endpoint's socket: its own when the path is short enough for a socket's name, else one below

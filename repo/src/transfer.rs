@@ -8,8 +8,8 @@ use neon_objects::{Expect, RefEdit, Upstream};
 use neon_remotes::uri::OriginUri;
 use neon_remotes::wire::{Motion, Phase};
 use neon_remotes::{
-    Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, RemoteError, Sink, Source, Volume,
-    perform_fetch, perform_pull, perform_push,
+    Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
+    Volume, perform_fetch, perform_pull, perform_push,
 };
 use neon_transport::{Channel, DialOptions, Password, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
@@ -133,7 +133,7 @@ impl Repository {
             let endpoint = self.start(Some(&into), None, progress)?;
             notes.push(format!("restarted: {}", endpoint.uri));
         }
-        let outcome = pulled?;
+        let outcome = pulled.map_err(|error| pull_refusal(error, &destination, &into))?;
         if !transfer.dry_run {
             self.remember(&destination, outcome.theirs)?;
             self.set_first_upstream(&into, &destination)?;
@@ -397,6 +397,38 @@ fn bad_name(error: neon_types::RefNameError) -> RepoError {
     RepoError::refused(
         error.to_string(),
         "the other repository has a branch whose name cannot be kept here",
+    )
+}
+
+/// Says a divergence as the one who pulls sees it: the branch that was to move is here.
+fn pull_refusal(error: RepoError, destination: &Destination, into: &str) -> RepoError {
+    let RepoError::Remote(RemoteError::Refused(refusal)) = error else {
+        return error;
+    };
+    let Refusal::Diverged { divergence, .. } = &*refusal else {
+        return RepoError::Remote(RemoteError::Refused(refusal));
+    };
+    let count = |count: Option<u64>| match count {
+        Some(1) => "1 transaction".to_owned(),
+        Some(count) => format!("{count} transactions"),
+        None => "an unknown number of transactions".to_owned(),
+    };
+    RepoError::refused(
+        format!(
+            "branch '{into}' has diverged from {}/{}: since {} there are {} to {} here and {} to {} there",
+            destination.origin,
+            destination.branch,
+            divergence.common.lsn,
+            count(divergence.current_transactions),
+            divergence.current,
+            count(divergence.incoming_transactions),
+            divergence.incoming,
+        ),
+        format!(
+            "keep both: neon pull {into} --as NAME; or drop what is here since: neon pull {into} --force (the old head {} stays in \
+             the reflog)",
+            divergence.current.commit.short()
+        ),
     )
 }
 
