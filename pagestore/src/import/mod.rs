@@ -152,3 +152,7 @@ mod tests {
         assert_eq!(ids.len(), 5);
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod directory_tests;
