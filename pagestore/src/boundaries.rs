@@ -95,7 +95,7 @@ impl Boundaries {
         let records = fields.u32().ok_or_else(cut)?;
         let commits = fields.u32().ok_or_else(cut)?;
         let mut at = fields.lsn().ok_or_else(cut)?;
-        if records == 0 || records > MAX_RECORDS || commits > records || at.0 % 8 != 0 {
+        if records == 0 || records > MAX_RECORDS || commits > records || !at.0.is_multiple_of(8) {
             return Err(bad("its counts make no sense"));
         }
         let mut found = Boundaries::default();

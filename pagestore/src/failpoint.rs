@@ -80,12 +80,29 @@ pub fn set_failpoint(name: &str, failure: Option<Failure>, on_visit: u32) {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// A failpoint of this thread alone, which acts once: tests of one process must not fail each other.
+    static ONCE_HERE: std::cell::RefCell<Option<String>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Makes the next visit of `name` by this thread fail.
+#[cfg(test)]
+pub(crate) fn fail_once_here(name: &str) {
+    ONCE_HERE.set(Some(name.to_owned()));
+}
+
 /// Passes the failpoint `name`: nothing, or what it was set to. Costs one atomic load when none is set.
 pub fn failpoint(name: &str) -> io::Result<()> {
     static READ: OnceLock<()> = OnceLock::new();
     READ.get_or_init(|| {
         points();
     });
+    #[cfg(test)]
+    if ONCE_HERE.with_borrow(|armed| armed.as_deref() == Some(name)) {
+        ONCE_HERE.set(None);
+        return Err(io::Error::other(format!("failpoint {name}")));
+    }
     if !ANY.load(Ordering::Acquire) {
         return Ok(());
     }

@@ -21,6 +21,9 @@ mod store_import;
 mod timeline;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use boundaries::RecordSpan;
 pub use error::{PageStoreError, Result};
 pub use failpoint::{Failure, failpoint, set_failpoint};

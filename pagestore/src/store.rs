@@ -91,8 +91,34 @@ impl Registry {
             .collect()
     }
 
+    /// Gives timelines that fork from `id` and are not open the layers of `map`, clipped, where it reaches their fork.
+    pub(crate) fn closed_children_adopt(&self, id: TimelineId, map: &LayerMap) -> Result<()> {
+        // None of them is opened meanwhile. A timeline that is just being opened may seal its ancestor: then it does not wait.
+        let Ok(_opening) = self.opening.try_lock() else {
+            return Ok(());
+        };
+        let closed: Vec<TimelineId> = {
+            let known = lock(&self.known);
+            let forks = known.ancestors.iter().filter(|(child, ancestor)| {
+                let forks =
+                    ancestor.is_some_and(|ancestor| ancestor.timeline == id && ancestor.lsn <= map.sealed());
+                forks && !known.open.contains_key(child)
+            });
+            forks.map(|(child, _)| *child).collect()
+        };
+        for child in closed {
+            let directory = self.path(child);
+            let mut state = TimelineState::read(child, &directory)?;
+            if state.layer_map.is_none() {
+                state.layer_map = Some(map.clipped(state.start).write(&self.core.objects)?);
+                state.write(&directory)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the LSN of the lowest fork from `id` whose timeline is not known to have a map of its own.
-    pub(crate) fn lowest_uncovered_fork(&self, id: TimelineId, _start: Lsn) -> Option<Lsn> {
+    pub(crate) fn lowest_uncovered_fork(&self, id: TimelineId) -> Option<Lsn> {
         let children: Vec<(TimelineId, Lsn, Option<Arc<Timeline>>)> = {
             let known = lock(&self.known);
             let forks = known.ancestors.iter().filter_map(|(child, ancestor)| {

@@ -61,11 +61,14 @@ impl<K: Copy + Eq + Hash, V: Clone> Bounded<K, V> {
     }
 }
 
+/// A layer and the number of a block in it.
+type BlockId = (LayerId, usize);
+
 /// The open layers and recent blocks of one page store, shared by its timelines.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
     layers: Mutex<Bounded<LayerId, Arc<Layer>>>,
-    blocks: Mutex<Bounded<(LayerId, usize), Arc<Vec<u8>>>>,
+    blocks: Mutex<Bounded<BlockId, Arc<Vec<u8>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

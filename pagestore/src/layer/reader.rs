@@ -207,7 +207,11 @@ fn decode_index(bytes: &[u8], footer: &LayerFooter) -> std::result::Result<Vec<I
     for (number, chunk) in bytes.chunks_exact(INDEX_ENTRY).enumerate() {
         let entry =
             IndexEntry::decode(chunk).ok_or_else(|| format!("entry {number} of its index is damaged"))?;
-        if entry.at != at || entry.raw_len as usize > MAX_BLOCK || entry.entries == 0 {
+        if entry.at != at
+            || entry.raw_len as usize > MAX_BLOCK
+            || entry.len as usize > 2 * MAX_BLOCK
+            || entry.entries == 0
+        {
             return Err(format!("entry {number} of its index makes no sense"));
         }
         if last.is_some_and(|last| last >= (entry.key, entry.lsn)) {

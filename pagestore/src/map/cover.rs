@@ -1,5 +1,7 @@
 //! Whether layers answer for every key and every change of a range: what makes a claim complete.
 
+use std::collections::BTreeSet;
+
 use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
 
 /// A part of a range that no layer answers for.
@@ -16,6 +18,8 @@ pub(crate) fn gap(rectangles: &[(KeyRange, LsnRange)], wanted: LsnRange) -> Opti
     if wanted.is_empty() {
         return None;
     }
+    let mut starts: Vec<&(KeyRange, LsnRange)> = rectangles.iter().collect();
+    starts.sort_by_key(|(keys, _)| keys.start);
     let mut edges: Vec<PackedKey> = rectangles
         .iter()
         .flat_map(|(keys, _)| [keys.start, keys.end])
@@ -24,16 +28,21 @@ pub(crate) fn gap(rectangles: &[(KeyRange, LsnRange)], wanted: LsnRange) -> Opti
         .collect();
     edges.sort_unstable();
     edges.dedup();
-    let mut by_start: Vec<&(KeyRange, LsnRange)> = rectangles.iter().collect();
-    by_start.sort_by_key(|(_, lsns)| lsns.start);
+    let mut starts = starts.into_iter().peekable();
+    // Those that hold the keys from the edge on, by where their changes begin.
+    let mut active: BTreeSet<(Lsn, Lsn, PackedKey)> = BTreeSet::new();
     // Between two edges all keys are covered by the same rectangles.
     for key in edges {
+        while let Some((keys, lsns)) = starts.next_if(|(keys, _)| keys.start <= key) {
+            active.insert((lsns.start, lsns.end, keys.end));
+        }
+        active.retain(|(_, _, end)| key < *end);
         let mut reached = wanted.start;
-        for (_, lsns) in by_start.iter().filter(|(keys, _)| keys.contains(&key)) {
-            if lsns.start > reached {
+        for (start, end, _) in &active {
+            if *start > reached {
                 break;
             }
-            reached = reached.max(lsns.end);
+            reached = reached.max(*end);
         }
         if reached < wanted.end {
             return Some(Gap { key, from: reached });

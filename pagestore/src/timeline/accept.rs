@@ -224,7 +224,7 @@ impl Timeline {
             None => LayerMap::new(to, entries),
         };
         self.check_boundary(&map, to)?;
-        indexer.ladder.write()?;
+        indexer.ladder.write(self.end())?;
         let id = map.write(&self.core.objects)?;
         crate::failpoint::failpoint("accept-before-swap")
             .map_err(PageStoreError::io("accept layers in", &self.directory))?;

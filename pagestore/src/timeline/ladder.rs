@@ -133,9 +133,10 @@ impl Ladder {
         Ok(digests)
     }
 
-    /// Makes the rungs durable.
-    pub(crate) fn write(&mut self) -> Result<()> {
-        let new = self.rungs.get(self.written..).unwrap_or_default();
+    /// Makes the rungs durable that end at or below `upto`, which must be durable WAL: what a crash may take back has no rung.
+    pub(crate) fn write(&mut self, upto: Lsn) -> Result<()> {
+        let ready = self.rungs.partition_point(|rung| rung.end <= upto);
+        let new = self.rungs.get(self.written..ready).unwrap_or_default();
         if new.is_empty() {
             return Ok(());
         }
@@ -156,7 +157,7 @@ impl Ladder {
         if is_new && let Some(directory) = self.path.parent() {
             durable::sync_directory(directory)?;
         }
-        self.written = self.rungs.len();
+        self.written = ready;
         Ok(())
     }
 }
@@ -198,4 +199,34 @@ fn decode(bytes: &[u8]) -> Option<WalDigest> {
     let covered = bytes.len() - fields.0.len();
     let crc = fields.u32()?;
     (crc == crc32c::crc32c(bytes.get(..covered)?) && rung.start < rung.end).then_some(rung)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rung_has_the_documented_bytes() {
+        let rung = WalDigest {
+            segment: 1,
+            start: Lsn(0x10_2128),
+            end: Lsn(0x20_0000),
+            blake3: [7; 32],
+        };
+        let bytes = encode(&rung);
+        let mut expected = Vec::new();
+        for field in [1_u64, 0x10_2128, 0x20_0000] {
+            expected.extend_from_slice(&field.to_le_bytes());
+        }
+        expected.extend_from_slice(&[7; 32]);
+        assert_eq!(bytes[..56], expected);
+        assert_eq!(bytes[56..60], crc32c::crc32c(&expected).to_le_bytes());
+        assert_eq!(bytes[60..], [0; 4]);
+        assert_eq!(decode(&bytes), Some(rung));
+        for at in 0..60 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode(&damaged), None);
+        }
+    }
 }

@@ -135,6 +135,10 @@ impl Timeline {
             wal,
         };
         timeline.recover()?;
+        let published = lock(&timeline.state).published_end;
+        if timeline.end() < published {
+            tracing::error!(timeline = %id, end = %timeline.end(), %published, "less of the timeline is here than was published");
+        }
         Ok(timeline)
     }
 

@@ -164,10 +164,4 @@ impl OpenLayer {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackedKey, &Vec<OpenVersion>)> {
         self.keys.iter()
     }
-
-    /// Returns the keys from `from` on with their versions.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
 }

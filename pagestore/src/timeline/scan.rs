@@ -39,7 +39,7 @@ struct Merge<'a> {
     sources: Vec<Source<'a>>,
     /// (Lower bound of) the next key of each source.
     heap: BinaryHeap<Reverse<(PackedKey, usize)>>,
-    _pins: Vec<Pin<'a>>,
+    _pins: Vec<Pin>,
 }
 
 impl<'a> Merge<'a> {

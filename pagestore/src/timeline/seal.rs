@@ -45,7 +45,7 @@ impl Timeline {
         };
         let id = map.write(&self.core.objects)?;
         self.step("seal-after-map")?;
-        lock(&self.indexer).ladder.write()?;
+        lock(&self.indexer).ladder.write(sealed)?;
         self.step("seal-before-swap")?;
         self.swap_map(Arc::new(map), id, sealed, None)?;
         self.step("seal-after-swap")?;
@@ -94,12 +94,10 @@ impl Timeline {
 
     /// Gives timelines that fork from this one their own map where it reaches far enough now.
     fn children_adopt(&self) {
-        for child in self
-            .registry
-            .upgrade()
-            .map(|registry| registry.open_children(self.id))
-            .unwrap_or_default()
-        {
+        let (Some(registry), Some(map)) = (self.registry.upgrade(), read(&self.memory).map.clone()) else {
+            return;
+        };
+        for child in registry.open_children(self.id) {
             // One that is sealing does it by itself; waiting for it here could be waiting for each other.
             let result = match child.sealing.try_lock() {
                 Ok(_sealing) => child.adopt_map(),
@@ -109,9 +107,14 @@ impl Timeline {
                 }
                 Err(TryLockError::WouldBlock) => Ok(()),
             };
-            if let Err(error) = result {
-                tracing::warn!(timeline = %child.id, %error, "a fork could not take over the layer map; its reads go on through its ancestor");
-            }
+            child.warn_not_adopted(result);
+        }
+        self.warn_not_adopted(registry.closed_children_adopt(self.id, &map));
+    }
+
+    fn warn_not_adopted(&self, result: Result<()>) {
+        if let Err(error) = result {
+            tracing::warn!(timeline = %self.id, %error, "a fork could not take over the layer map: it goes on reading through its ancestor");
         }
     }
 
@@ -191,6 +194,7 @@ impl Timeline {
         let mut memory = write(&self.memory);
         memory.map = Some(map);
         memory.frozen = None;
+        self.wal.sealed(sealed);
         Ok(())
     }
 
@@ -201,7 +205,7 @@ impl Timeline {
         let forks = self
             .registry
             .upgrade()
-            .map(|registry| registry.lowest_uncovered_fork(self.id, self.start()));
+            .map(|registry| registry.lowest_uncovered_fork(self.id));
         let limit = sealed.min(keep_from).min(forks.flatten().unwrap_or(Lsn::MAX));
         if limit <= self.wal.start() {
             return Ok(0);

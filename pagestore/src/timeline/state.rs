@@ -267,7 +267,7 @@ impl ReceivedTimeline {
         let forks_here = self.ancestor.is_none_or(|ancestor| ancestor.lsn == self.start);
         if !forks_here
             || self.ancestor.is_none() != facts.import.is_some()
-            || self.start.0 % 8 != 0
+            || !self.start.0.is_multiple_of(8)
             || !self.start.is_valid()
         {
             return Err(refused(
@@ -284,5 +284,120 @@ impl ReceivedTimeline {
         state.ancestor = self.ancestor;
         state.import = facts.import;
         Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> TimelineState {
+        let cluster = ClusterFacts {
+            system_id: u64::MAX,
+            version: PgVersion::V17,
+            segment_size: 16 << 20,
+            hints_logged: true,
+        };
+        let mut state = TimelineState::new(
+            TimelineId([0xab; 16]),
+            RepoId([1; 16]),
+            4097,
+            Lsn(0x1_0000_0028),
+            cluster,
+        );
+        state.branch = Some("main".to_owned());
+        state.layer_map = Some(LayerMapId(neon_types::ObjectId::from_bytes([5; 32])));
+        state.ancestor = Some(Position {
+            timeline: TimelineId([2; 16]),
+            lsn: state.start,
+        });
+        state
+    }
+
+    /// The format may not drift.
+    const GOLDEN: &str = r#"format = 1
+id = "abababababababababababababababab"
+writer = "01010101010101010101010101010101"
+branch = "main"
+provisional = false
+published_end = "1/28"
+tli = 4097
+start = "1/28"
+system_id = "18446744073709551615"
+version = 17
+segment_size = 16777216
+hints_logged = true
+layer_map = "0505050505050505050505050505050505050505050505050505050505050505"
+sealed = "1/28"
+wal_base = "1/28"
+
+[ancestor]
+timeline = "02020202020202020202020202020202"
+lsn = "1/28"
+# crc32c CRC
+"#;
+
+    #[test]
+    fn the_golden_state_is_read_and_written_the_same() {
+        let text = String::from_utf8(sample().encode().unwrap()).unwrap();
+        let (body, _) = text.rsplit_once(CHECKSUM).unwrap();
+        let crc = format!("{:08x}", crc32c::crc32c(body.as_bytes()));
+        assert_eq!(text, GOLDEN.replace("CRC", &crc));
+        let id = sample().id;
+        assert_eq!(TimelineState::decode(id, text.as_bytes()).unwrap(), sample());
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let bytes = sample().encode().unwrap();
+        let id = sample().id;
+        let refused = |bytes: &[u8]| {
+            matches!(
+                TimelineState::decode(id, bytes),
+                Err(PageStoreError::DamagedState { .. })
+            )
+        };
+        for at in 0..bytes.len() - 1 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(refused(&damaged), "byte {at}");
+        }
+        assert!(refused(b"") && refused(&bytes[..bytes.len() / 2]));
+        assert!(
+            TimelineState::decode(TimelineId([0; 16]), &bytes).is_err(),
+            "another timeline's"
+        );
+    }
+
+    #[test]
+    fn facts_carry_what_a_peer_needs() {
+        let state = sample();
+        let received = ReceivedTimeline {
+            id: state.id,
+            ancestor: state.ancestor,
+            tli: state.tli,
+            writer: state.writer,
+            start: state.start,
+            facts: state.facts(),
+        };
+        let made = received.state().unwrap();
+        assert_eq!(made.cluster(), state.cluster());
+        assert_eq!((made.layer_map, made.sealed), (None, state.start));
+        for bad in [
+            ReceivedTimeline {
+                facts: b"format = 9".to_vec(),
+                ..received.clone()
+            },
+            ReceivedTimeline {
+                ancestor: None,
+                ..received.clone()
+            },
+            ReceivedTimeline {
+                start: Lsn(16),
+                ..received
+            },
+        ] {
+            assert!(bad.state().is_err());
+        }
     }
 }

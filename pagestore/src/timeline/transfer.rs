@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use neon_types::{LayerId, Lsn, LsnRange, ObjectId};
 
+use super::wal::Pin;
 use super::{Timeline, read};
 use crate::layer::{LayerKind, slice};
 use crate::map::{LayerMap, MapEntry};
@@ -173,6 +174,7 @@ impl Timeline {
                 Ok((sealed.id.0, sealed.len))
             }
             SlicePart::Wal { range } => {
+                let _pin = self.wal.pin_from(range.start);
                 let mut hasher = blake3::Hasher::new();
                 let mut at = range.start;
                 let mut chunk = vec![0; CHUNK];
@@ -194,6 +196,7 @@ impl Timeline {
         if range.end > self.end() {
             return Err(self.not_readable(range.end));
         }
+        let pin = self.wal.pin_from(range.start);
         if range.start < self.wal_start() {
             return Err(PageStoreError::WalGone {
                 timeline: self.id,
@@ -205,6 +208,7 @@ impl Timeline {
             timeline: Arc::clone(self),
             at: range.start,
             end: range.end,
+            _pin: pin,
         })
     }
 }
@@ -214,6 +218,7 @@ pub struct WalReader {
     timeline: Arc<Timeline>,
     at: Lsn,
     end: Lsn,
+    _pin: Pin,
 }
 
 impl Read for WalReader {

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use neon_objects::durable;
 use neon_postgres::BLCKSZ;
@@ -28,8 +28,7 @@ pub(crate) struct Wal {
     segment_size: u32,
     /// First byte that is kept.
     start: AtomicU64,
-    /// Readers that hold places in WAL that a seal may make dispensable.
-    pins: AtomicUsize,
+    generations: Mutex<Generations>,
     tail: Mutex<Tail>,
     files: Mutex<BTreeMap<u64, Arc<File>>>,
 }
@@ -45,13 +44,13 @@ struct Tail {
     poisoned: bool,
 }
 
-/// Keeps WAL from being trimmed.
-pub(crate) struct Pin<'a>(&'a Wal);
+/// Keeps the WAL that a reader may need from being trimmed: what was not sealed when it began.
+pub(crate) struct Pin(#[expect(dead_code, reason = "it is its life that counts")] Arc<Lsn>);
 
-impl Drop for Pin<'_> {
-    fn drop(&mut self) {
-        self.0.pins.fetch_sub(1, Ordering::AcqRel);
-    }
+/// Readers by what was sealed when they began. Those that began after a seal find in layers what it sealed.
+struct Generations {
+    current: Arc<Lsn>,
+    before: Vec<Weak<Lsn>>,
 }
 
 impl Wal {
@@ -65,7 +64,10 @@ impl Wal {
             tli: state.tli,
             segment_size: state.segment_size,
             start: AtomicU64::new(0),
-            pins: AtomicUsize::new(0),
+            generations: Mutex::new(Generations {
+                current: Arc::new(state.sealed),
+                before: Vec::new(),
+            }),
             tail: Mutex::new(Tail {
                 received: Lsn::INVALID,
                 durable: Lsn::INVALID,
@@ -172,10 +174,42 @@ impl Wal {
         (tail.epoch, tail.received)
     }
 
-    /// Keeps everything that is there now from being trimmed while the pin lives.
-    pub(crate) fn pin(&self) -> Pin<'_> {
-        self.pins.fetch_add(1, Ordering::AcqRel);
-        Pin(self)
+    /// Keeps everything that is not sealed now from being trimmed while the pin lives. To be taken before looking up places.
+    pub(crate) fn pin(&self) -> Pin {
+        Pin(Arc::clone(&self.generations().current))
+    }
+
+    /// Keeps the WAL from `from` on from being trimmed while the pin lives.
+    pub(crate) fn pin_from(&self, from: Lsn) -> Pin {
+        let pin = Arc::new(from);
+        self.generations().before.push(Arc::downgrade(&pin));
+        Pin(pin)
+    }
+
+    /// Notes that readers from now on find everything up to `sealed` in layers.
+    pub(crate) fn sealed(&self, sealed: Lsn) {
+        let mut generations = self.generations();
+        let before = std::mem::replace(&mut generations.current, Arc::new(sealed));
+        let before = Arc::downgrade(&before);
+        generations.before.push(before);
+        generations
+            .before
+            .retain(|generation| generation.strong_count() > 0);
+    }
+
+    /// Returns the LSN below which no reader needs WAL.
+    fn unpinned(&self) -> Lsn {
+        let generations = self.generations();
+        let pinned = generations
+            .before
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|sealed| *sealed);
+        pinned.chain([*generations.current]).min().unwrap_or(Lsn::INVALID)
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes bytes at `at`, which is at least `floor` and at most the received end; what was there beyond is forgotten.
@@ -398,12 +432,10 @@ impl Wal {
         Ok(record)
     }
 
-    /// Deletes whole segments below `upto`, unless a reader has a pin. Returns the bytes that went.
+    /// Deletes whole segments below `upto`, as far as no reader has a pin. Returns the bytes that went.
     pub(crate) fn trim(&self, upto: Lsn) -> Result<u64> {
         let tail = self.tail();
-        if self.pins.load(Ordering::Acquire) > 0 {
-            return Ok(0);
-        }
+        let upto = upto.min(self.unpinned());
         let first_kept = upto.segment(self.size());
         if Lsn(first_kept * self.size()) <= self.start() {
             return Ok(0);
@@ -441,12 +473,6 @@ impl Wal {
         }
         durable::sync_directory(&self.directory)?;
         Ok(())
-    }
-
-    /// Returns the directory of the segment files.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
     }
 }
 

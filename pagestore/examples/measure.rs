@@ -1,0 +1,198 @@
+//! Measures ingest, seal and reads on real WAL.
+//!
+//! `measure REPOSITORY PGDATA WAL...`: imports the cleanly stopped PGDATA, then takes in the segment files WAL..., which continue it,
+//! and prints what it took. REPOSITORY is a directory that is made.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use neon_objects::ObjectStore;
+use neon_pagestore::{PageStore, PageStoreError, Settings, Timeline, import};
+use neon_postgres::wal::segment;
+use neon_types::{Fork, Key, KeyRange, Lsn, RelTag};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn rate(what: &str, bytes: u64, since: Instant) {
+    let seconds = since.elapsed().as_secs_f64();
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{what}: {mebibytes:.0} MiB in {seconds:.2} s, {:.0} MiB/s",
+        mebibytes / seconds
+    );
+}
+
+fn relations(timeline: &Timeline, lsn: Lsn) -> Outcome<Vec<(RelTag, u32)>> {
+    let mut rels = Vec::new();
+    timeline.scan_items(KeyRange::ALL, lsn, &mut |key, _| {
+        if let Key::RelSize(rel) = key {
+            rels.push(rel);
+        }
+        Ok(())
+    })?;
+    let sized = rels
+        .into_iter()
+        .map(|rel| Ok((rel, timeline.rel_size(rel, lsn)?.unwrap_or(0))));
+    Ok(sized.collect::<Result<_, PageStoreError>>()?)
+}
+
+fn scan_everything(timeline: &Timeline, lsn: Lsn, label: &str) -> Outcome<Vec<(RelTag, u32)>> {
+    let rels = relations(timeline, lsn)?;
+    let began = Instant::now();
+    let mut bytes = 0;
+    for (rel, size) in &rels {
+        timeline.scan_pages(*rel, 0..*size, lsn, &mut |_, page| {
+            bytes += page.as_bytes().len() as u64;
+            Ok(())
+        })?;
+    }
+    rate(label, bytes, began);
+    Ok(rels)
+}
+
+fn random_reads(timeline: &Timeline, rels: &[(RelTag, u32)], lsn: Lsn, label: &str) -> Outcome<()> {
+    let blocks: Vec<(RelTag, u32)> = rels
+        .iter()
+        .filter(|(rel, _)| rel.fork == Fork::Main)
+        .flat_map(|(rel, size)| (0..*size).map(|block| (*rel, block)))
+        .collect();
+    let mut seed = 1_u64;
+    let mut micros = Vec::new();
+    for _ in 0..3000 {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let place = usize::try_from(seed >> 33)? % blocks.len().max(1);
+        let Some((rel, block)) = blocks.get(place) else {
+            break;
+        };
+        let began = Instant::now();
+        timeline.get_page(*rel, *block, lsn)?;
+        micros.push(began.elapsed().as_micros());
+    }
+    micros.sort_unstable();
+    let at = |share: usize| micros.get(micros.len() * share / 100).copied().unwrap_or(0);
+    println!(
+        "{label}: median {} us, 90 % {} us, 99 % {} us",
+        at(50),
+        at(90),
+        at(99)
+    );
+    Ok(())
+}
+
+fn main() -> Outcome<()> {
+    let mut arguments = std::env::args().skip(1).map(PathBuf::from);
+    let (Some(repository), Some(pgdata)) = (arguments.next(), arguments.next()) else {
+        return Err("measure REPOSITORY PGDATA WAL...".into());
+    };
+    std::fs::create_dir_all(&repository)?;
+    let open = |settings: Settings| -> Outcome<PageStore> {
+        let objects = Arc::new(ObjectStore::open(repository.join("objects"))?);
+        Ok(PageStore::open_with(&repository, objects, settings)?)
+    };
+    let store = open(Settings::default())?;
+    let began = Instant::now();
+    let source = import::inspect(&pgdata)?;
+    let mut total = 0;
+    let timeline = store.import(&source, &mut |done, _| total = done)?;
+    rate("import", total, began);
+    let id = timeline.id();
+    let rels = scan_everything(&timeline, timeline.end(), "scan of the import")?;
+    random_reads(&timeline, &rels, timeline.end(), "get_page of the import")?;
+
+    let size = timeline.stream_params().segment_size;
+    let mut files: Vec<(u64, PathBuf)> = arguments
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.to_owned();
+            segment::parse_file_name(&name, size).map(|(_, number)| (number, path))
+        })
+        .collect();
+    files.sort();
+    let began = Instant::now();
+    let (mut received, mut sealed_bytes, mut sealing) = (0, 0, 0.0);
+    for (number, path) in &files {
+        let more = take_in(&timeline, *number, path, &mut received)?;
+        if timeline.wants_seal() {
+            let from = timeline.sealed();
+            let seal_began = Instant::now();
+            let to = timeline.seal()?.unwrap_or(from);
+            sealed_bytes += to.bytes_since(from);
+            sealing += seal_began.elapsed().as_secs_f64();
+        }
+        if !more {
+            break;
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "ingest (append, fsync, index): {:.0} MiB in {:.2} s, {:.0} MiB/s",
+        mebibytes(received),
+        seconds - sealing,
+        mebibytes(received) / (seconds - sealing)
+    );
+    println!(
+        "seal: {:.0} MiB of WAL in {sealing:.2} s, {:.0} MiB/s",
+        mebibytes(sealed_bytes),
+        mebibytes(sealed_bytes) / sealing
+    );
+    let map = timeline.layer_map().ok_or("no layer map")?;
+    let layer_bytes: u64 = map.entries().iter().map(|entry| entry.len).sum();
+    println!(
+        "{} layers, {:.0} MiB; WAL kept from {} to {}",
+        map.entries().len(),
+        mebibytes(layer_bytes),
+        timeline.wal_start(),
+        timeline.end()
+    );
+    let end = timeline.end();
+    let rels = scan_everything(&timeline, end, "scan at the end")?;
+    random_reads(&timeline, &rels, end, "get_page at the end, part open")?;
+    drop((timeline, store));
+
+    let began = Instant::now();
+    let store = open(Settings::default())?;
+    let timeline = store.get(id)?;
+    println!(
+        "reopen with {:.0} MiB to index: {:.2} s",
+        mebibytes(timeline.end().bytes_since(timeline.sealed())),
+        began.elapsed().as_secs_f64()
+    );
+    assert_eq!(timeline.end(), end);
+    timeline.seal()?;
+    let rels = scan_everything(&timeline, end, "scan at the end, all sealed")?;
+    random_reads(&timeline, &rels, end, "get_page at the end, all sealed")?;
+    let middle = timeline
+        .record_at_or_before(Lsn(timeline.start().0 + end.bytes_since(timeline.start()) / 2))?
+        .end;
+    scan_everything(&timeline, middle, "scan in the middle of history")?;
+    Ok(())
+}
+
+/// Appends a segment from where the timeline ends, makes it durable and indexes it; false where the history ends.
+fn take_in(timeline: &Timeline, number: u64, path: &Path, received: &mut u64) -> Outcome<bool> {
+    let size = u64::from(timeline.stream_params().segment_size);
+    let bytes = std::fs::read(path)?;
+    let begin = Lsn(number * size);
+    let at = timeline.received_end();
+    if begin + bytes.len() as u64 <= at {
+        return Ok(true);
+    }
+    let skip = usize::try_from(at.bytes_since(begin))?;
+    let part = bytes.get(skip..).unwrap_or_default();
+    timeline.append_wal(at, part)?;
+    timeline.sync_wal()?;
+    let before = timeline.end();
+    let indexed = timeline.index_wal();
+    *received += timeline.end().bytes_since(before);
+    match indexed {
+        Ok(_) => Ok(true),
+        // Segments that were made ahead end the history.
+        Err(PageStoreError::BrokenWal { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,218 @@
+//! A repository in a temporary directory with an empty imported cluster.
+
+use std::sync::Arc;
+
+use neon_objects::ObjectStore;
+use neon_postgres::checkpoint::CheckpointState;
+use neon_postgres::control::{CheckPoint, ControlFile};
+use neon_postgres::wal::{RecordBuilder, StreamParams, StreamWriter};
+use neon_postgres::{Page, PgVersion};
+use neon_types::{Fork, Key, KeyRange, Lsn, Position, RelTag, RepoId, TimelineId};
+
+use crate::boundaries::{RecordSpan, Run};
+use crate::timeline::{ClusterFacts, ImportFacts, TimelineState};
+use crate::{LayerMap, LayerWriter, MapEntry, NewTimeline, PageStore, Settings, Timeline, Value};
+
+pub(super) const VERSION: PgVersion = PgVersion::V15;
+pub(super) const SEGMENT: u32 = 1 << 20;
+pub(super) const SYSTEM: u64 = 0xfedc_ba98_7654_3210;
+/// Where the import ends: mid-page, mid-segment.
+pub(super) const START: Lsn = Lsn(0x10_2128);
+pub(super) const PREV: Lsn = Lsn(0x10_20b0);
+pub(super) const ROOT: TimelineId = TimelineId([1; 16]);
+
+/// splitmix64: the same seed gives the same test.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(super) fn below_u32(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.below(u64::from(limit))).unwrap()
+    }
+
+    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.next() & 0xff) as u8).collect()
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        seal_wal_bytes: 1 << 20,
+        seal_versions: 1000,
+        layer_bytes: 60_000,
+        keep_wal: 0,
+        ..Settings::default()
+    }
+}
+
+pub(super) struct Repository {
+    directory: tempfile::TempDir,
+    settings: Settings,
+    pub store: PageStore,
+}
+
+impl Repository {
+    pub(super) fn new(settings: Settings) -> Repository {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = Arc::new(ObjectStore::open(directory.path().join("objects")).unwrap());
+        let store = PageStore::open_with(directory.path(), objects, settings).unwrap();
+        Repository {
+            directory,
+            settings,
+            store,
+        }
+    }
+
+    /// Forgets everything in memory.
+    pub(super) fn reopen(&mut self) {
+        let objects = Arc::new(ObjectStore::open(self.directory.path().join("objects")).unwrap());
+        self.store = PageStore::open_with(self.directory.path(), objects, self.settings).unwrap();
+    }
+
+    /// Makes the timeline of an empty cluster.
+    pub(super) fn import(&self) -> Arc<Timeline> {
+        let objects = self.store.objects();
+        let mut writer = LayerWriter::image(objects, START).unwrap();
+        let mut run = Run::default();
+        run.push(
+            RecordSpan {
+                start: PREV,
+                end: START,
+            },
+            None,
+        );
+        let items = [
+            (Key::Checkpoint, checkpoint_state().encode(VERSION)),
+            (Key::boundaries_of(PREV), run.encode()),
+        ];
+        for (key, bytes) in items {
+            writer
+                .add(&key.pack(), START, Value::Item(bytes).stored(true))
+                .unwrap();
+        }
+        let sealed = writer.finish(KeyRange::ALL).unwrap();
+        let map = LayerMap::new(START, vec![MapEntry::whole(&sealed)]);
+        let mut state = TimelineState::new(ROOT, RepoId([7; 16]), 1, START, cluster());
+        state.layer_map = Some(map.write(objects).unwrap());
+        state.import = Some(ImportFacts {
+            prev_record: PREV,
+            digest: "00".repeat(32),
+            tli: 1,
+        });
+        self.store.install(&state).unwrap();
+        self.store.get(ROOT).unwrap()
+    }
+
+    pub(super) fn fork(&self, number: u8, ancestor: TimelineId, lsn: Lsn) -> Arc<Timeline> {
+        let new = NewTimeline {
+            id: TimelineId([number; 16]),
+            ancestor: Position {
+                timeline: ancestor,
+                lsn,
+            },
+            tli: u32::from(number),
+            writer: RepoId([7; 16]),
+            branch: Some(format!("b{number}")),
+            provisional: false,
+        };
+        self.store.create(new).unwrap()
+    }
+}
+
+pub(super) fn cluster() -> ClusterFacts {
+    ClusterFacts {
+        system_id: SYSTEM,
+        version: VERSION,
+        segment_size: SEGMENT,
+        hints_logged: true,
+    }
+}
+
+fn checkpoint_state() -> CheckpointState {
+    let mut image = vec![0; 288];
+    image[8..12].copy_from_slice(&VERSION.control_version().to_le_bytes());
+    image[12..16].copy_from_slice(&VERSION.catalog_version().to_le_bytes());
+    let mut control = ControlFile::from_image(&image).unwrap();
+    control.set_system_id(SYSTEM);
+    let point = CheckPoint {
+        redo: PREV,
+        tli: 1,
+        prev_tli: 1,
+        full_page_writes: true,
+        next_xid: 730,
+        next_oid: 16384,
+        next_multi: 1,
+        oldest_xid: 700,
+        oldest_multi: 1,
+        ..CheckPoint::default()
+    };
+    control.set_checkpoint(PREV, &point);
+    CheckpointState::from_control(&control)
+}
+
+pub(super) fn rel(number: u32) -> RelTag {
+    RelTag {
+        spc: 1663,
+        db: 5,
+        rel: 16384 + number,
+        fork: Fork::Main,
+    }
+}
+
+/// A page with a sane header, a hole, and random content.
+pub(super) fn page(random: &mut Random) -> Page {
+    let mut page = Page::zeroed();
+    page.init(0);
+    page.set_lower(100);
+    page.set_upper(4096);
+    let byte = (random.next() & 0xff) as u8;
+    page.as_bytes_mut()[4096..].fill(byte);
+    let front = random.bytes(76);
+    page.as_bytes_mut()[24..100].copy_from_slice(&front);
+    page
+}
+
+/// Writes records where a timeline's WAL ends.
+pub(super) struct Pen {
+    params: StreamParams,
+    pub at: Lsn,
+    prev: Lsn,
+}
+
+impl Pen {
+    pub(super) fn at_end(timeline: &Timeline) -> Pen {
+        let span = timeline.record_at_or_before(timeline.end()).unwrap();
+        assert_eq!(span.end, timeline.end());
+        Pen {
+            params: timeline.stream_params(),
+            at: span.end,
+            prev: span.start,
+        }
+    }
+
+    /// Returns the bytes of a record with its start and end.
+    pub(super) fn write(&mut self, record: RecordBuilder) -> (Vec<u8>, RecordSpan) {
+        let mut stream = StreamWriter::new(self.params, self.at, self.prev);
+        let (start, end) = stream.push(record);
+        (self.at, self.prev) = (end, start);
+        (stream.into_bytes(), RecordSpan { start, end })
+    }
+}
+
+/// Appends, makes durable and indexes.
+pub(super) fn receive(timeline: &Timeline, bytes: &[u8]) {
+    timeline.append_wal(timeline.received_end(), bytes).unwrap();
+    timeline.sync_wal().unwrap();
+    timeline.index_wal().unwrap();
+}

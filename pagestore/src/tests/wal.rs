@@ -1,0 +1,373 @@
+//! Receiving: what is refused, what survives, what is trimmed.
+
+use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, rmgr};
+use neon_types::{Lsn, LsnRange};
+
+use super::fixture::*;
+use crate::failpoint::fail_once_here;
+use crate::{PageStoreError, Settings};
+
+fn image_record(random: &mut Random, block: u32) -> RecordBuilder {
+    let image = page(random);
+    RecordBuilder::new(VERSION, rmgr::XLOG, 0xB0).block(NewBlock::new(0, rel(0), block).image(
+        &image,
+        true,
+        Compression::None,
+    ))
+}
+
+#[test]
+fn bytes_go_only_between_the_last_whole_record_and_the_received_end() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(1);
+    let mut pen = Pen::at_end(&timeline);
+    let (first, span) = pen.write(image_record(&mut random, 0));
+    let (second, _) = pen.write(image_record(&mut random, 1));
+    receive(&timeline, &first);
+    assert_eq!(timeline.end(), span.end);
+    let refused = |at: Lsn| {
+        matches!(
+            timeline.append_wal(at, &[0; 8]),
+            Err(PageStoreError::NotContiguous { .. })
+        )
+    };
+    assert!(refused(START) && refused(Lsn(span.end.0 - 8)) && refused(Lsn(span.end.0 + 8)));
+    // Half a record, then another connection that begins again at the last whole one.
+    timeline.append_wal(span.end, &second[..100]).unwrap();
+    assert_eq!(timeline.index_wal().unwrap(), span.end);
+    timeline.append_wal(span.end, &second).unwrap();
+    assert_eq!(timeline.index_wal().unwrap(), pen.at);
+    assert_eq!(timeline.received_end(), pen.at);
+}
+
+#[test]
+fn broken_bytes_are_told_and_can_be_replaced() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(2);
+    let mut pen = Pen::at_end(&timeline);
+    let (mut bytes, span) = pen.write(image_record(&mut random, 0));
+    let good = bytes.clone();
+    bytes[200] ^= 1;
+    timeline.append_wal(START, &bytes).unwrap();
+    assert!(matches!(
+        timeline.index_wal(),
+        Err(PageStoreError::BrokenWal { lsn: START, .. })
+    ));
+    assert!(
+        matches!(timeline.index_wal(), Err(PageStoreError::BrokenWal { .. })),
+        "it stays broken"
+    );
+    timeline.append_wal(START, &good).unwrap();
+    assert_eq!(timeline.index_wal().unwrap(), span.end);
+}
+
+#[test]
+fn a_stream_that_does_not_link_back_is_not_joined() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(3);
+    let mut stranger = Pen::at_end(&timeline);
+    stranger.write(image_record(&mut random, 0));
+    stranger.at = START;
+    let (bytes, _) = stranger.write(image_record(&mut random, 0));
+    timeline.append_wal(START, &bytes).unwrap();
+    assert!(timeline.index_wal().is_err());
+    assert_eq!(timeline.end(), START);
+}
+
+#[test]
+fn a_torn_tail_is_kept_and_written_over_after_a_crash() {
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(4);
+    let mut pen = Pen::at_end(&timeline);
+    let (first, span) = pen.write(image_record(&mut random, 0));
+    let (second, _) = pen.write(image_record(&mut random, 1));
+    receive(&timeline, &[&first[..], &second[..300]].concat());
+    drop(timeline);
+    repository.reopen();
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert_eq!(timeline.end(), span.end);
+    assert_eq!(timeline.received_end(), span.end + 300);
+    timeline.append_wal(span.end, &second).unwrap();
+    assert_eq!(timeline.index_wal().unwrap(), pen.at);
+}
+
+#[test]
+fn wal_is_trimmed_in_whole_segments_and_only_when_sealed() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(5);
+    let mut pen = Pen::at_end(&timeline);
+    while pen.at < Lsn(0x10_0000 * 4 + 500_000) {
+        let (bytes, _) = pen.write(image_record(&mut random, 0));
+        receive(&timeline, &bytes);
+    }
+    assert_eq!(timeline.wal_start(), START);
+    let rungs = timeline.ladder();
+    assert_eq!(rungs.len(), 3, "the segments 1, 2 and 3 are whole");
+    assert_eq!((rungs[0].start, rungs[0].end), (START, Lsn(0x20_0000)));
+    let all = timeline
+        .wal_bytes(LsnRange {
+            start: START,
+            end: Lsn(0x20_0000),
+        })
+        .unwrap();
+    assert_eq!(rungs[0].blake3, *blake3::hash(&all).as_bytes());
+    timeline.seal().unwrap();
+    assert_eq!(timeline.wal_start(), Lsn(0x40_0000));
+    assert!(matches!(
+        timeline.wal_bytes(LsnRange {
+            start: START,
+            end: Lsn(0x20_0000)
+        }),
+        Err(PageStoreError::WalGone { .. })
+    ));
+    assert_eq!(timeline.ladder(), rungs);
+    let open = timeline.digests(Lsn(0x30_0000), timeline.end()).unwrap();
+    assert_eq!(open.len(), 2);
+    assert_eq!((open[1].start, open[1].end), (Lsn(0x40_0000), timeline.end()));
+}
+
+#[test]
+fn retention_keeps_wal_that_is_sealed() {
+    let repository = Repository::new(Settings {
+        keep_wal: 2 << 20,
+        ..settings()
+    });
+    let timeline = repository.import();
+    let mut random = Random(6);
+    let mut pen = Pen::at_end(&timeline);
+    while pen.at < Lsn(0x10_0000 * 6) {
+        let (bytes, _) = pen.write(image_record(&mut random, 0));
+        receive(&timeline, &bytes);
+    }
+    timeline.seal().unwrap();
+    assert_eq!(timeline.wal_start(), Lsn(0x40_0000));
+}
+
+#[test]
+fn a_ladder_survives_reopening() {
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(7);
+    let mut pen = Pen::at_end(&timeline);
+    let mut seals = 0;
+    while pen.at < Lsn(0x10_0000 * 5) {
+        let (bytes, _) = pen.write(image_record(&mut random, 0));
+        receive(&timeline, &bytes);
+        if timeline.wants_seal() {
+            timeline.seal().unwrap();
+            seals += 1;
+        }
+    }
+    assert!(seals > 2);
+    let rungs = timeline.ladder();
+    let open = timeline.digests(Lsn(0x10_0000 * 4), timeline.end()).unwrap();
+    drop(timeline);
+    repository.reopen();
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert_eq!(timeline.ladder(), rungs);
+    assert_eq!(
+        timeline.digests(Lsn(0x10_0000 * 4), timeline.end()).unwrap(),
+        open
+    );
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_acknowledged_until_it_was_received_again() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(8);
+    let mut pen = Pen::at_end(&timeline);
+    let (first, span) = pen.write(image_record(&mut random, 0));
+    let (second, _) = pen.write(image_record(&mut random, 0));
+    receive(&timeline, &first);
+    timeline.append_wal(span.end, &second).unwrap();
+    timeline.index_wal().unwrap();
+    fail_once_here("wal-fsync");
+    assert!(timeline.sync_wal().is_err());
+    assert!(matches!(timeline.sync_wal(), Err(PageStoreError::Poisoned(_))));
+    assert!(matches!(
+        timeline.append_wal(pen.at, &second),
+        Err(PageStoreError::Poisoned(_))
+    ));
+    assert!(timeline.seal().is_err(), "what may be lost is not sealed");
+    assert_eq!(timeline.reopen_wal().unwrap(), span.end);
+    assert_eq!(timeline.end(), span.end);
+    receive(&timeline, &second);
+    assert_eq!(timeline.end(), pen.at);
+    timeline.seal().unwrap();
+    assert!(timeline.get_page(rel(0), 0, pen.at).is_ok());
+}
+
+#[test]
+fn a_seal_that_fails_at_any_step_loses_nothing() {
+    for step in [
+        "seal-after-layer",
+        "seal-after-map",
+        "seal-before-swap",
+        "seal-after-swap",
+    ] {
+        for reopen in [false, true] {
+            let mut repository = Repository::new(settings());
+            let mut timeline = repository.import();
+            let mut random = Random(9);
+            let mut pen = Pen::at_end(&timeline);
+            for block in 0..40 {
+                let (bytes, _) = pen.write(image_record(&mut random, block));
+                receive(&timeline, &bytes);
+            }
+            let expected: Vec<_> = (0..40)
+                .map(|block| timeline.get_page(rel(0), block, pen.at).unwrap())
+                .collect();
+            fail_once_here(step);
+            assert!(timeline.seal().is_err(), "{step}");
+            if reopen {
+                drop(timeline);
+                repository.reopen();
+                timeline = repository.store.get(ROOT).unwrap();
+            }
+            let check = |timeline: &crate::Timeline| {
+                for (block, page) in (0..).zip(&expected) {
+                    assert!(
+                        timeline.get_page(rel(0), block, pen.at).unwrap() == *page,
+                        "{step}"
+                    );
+                }
+            };
+            check(&timeline);
+            timeline.seal().unwrap();
+            assert_eq!(timeline.sealed(), pen.at);
+            check(&timeline);
+            assert!(crate::fsck(&repository.store, &mut |_, _| {}).unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn reads_and_ingest_go_on_while_seals_run() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                timeline.seal().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let lsn = timeline.end();
+                if timeline.rel_size(rel(0), lsn).unwrap().is_some() {
+                    let page = timeline.get_page(rel(0), 0, lsn).unwrap();
+                    assert!(page.lsn() <= lsn);
+                    let mut seen = 0;
+                    timeline
+                        .scan_pages(rel(0), 0..10, lsn, &mut |_, page| {
+                            assert!(page.lsn() <= lsn);
+                            seen += 1;
+                            Ok(())
+                        })
+                        .unwrap();
+                    assert_eq!(Some(seen), timeline.rel_size(rel(0), lsn).unwrap());
+                }
+            }
+        });
+        let mut random = Random(10);
+        let mut pen = Pen::at_end(&timeline);
+        for round in 0..400 {
+            let (bytes, span) = pen.write(image_record(&mut random, round % 10));
+            receive(&timeline, &bytes);
+            assert_eq!(
+                timeline.get_page(rel(0), round % 10, span.end).unwrap().lsn(),
+                span.end
+            );
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(timeline.wal_start() > START);
+}
+
+#[test]
+fn a_fork_gets_its_own_map_and_then_wal_may_go() {
+    for open in [true, false] {
+        let mut repository = Repository::new(settings());
+        let timeline = repository.import();
+        let mut random = Random(11);
+        let mut pen = Pen::at_end(&timeline);
+        let mut fork_at = START;
+        while pen.at < Lsn(0x10_0000 * 4) {
+            let (bytes, span) = pen.write(image_record(&mut random, 0));
+            receive(&timeline, &bytes);
+            if span.end < Lsn(0x18_0000) {
+                fork_at = span.end;
+            }
+        }
+        let expected = timeline.get_page(rel(0), 0, fork_at).unwrap();
+        let fork = repository.fork(2, ROOT, fork_at);
+        assert!(
+            fork.layer_map().is_none(),
+            "nothing is sealed: it reads through its ancestor"
+        );
+        assert!(fork.get_page(rel(0), 0, fork_at).unwrap() == expected);
+        let id = fork.id();
+        drop((timeline, fork));
+        repository.reopen();
+        let timeline = repository.store.get(ROOT).unwrap();
+        let fork = open.then(|| repository.store.get(id).unwrap());
+        timeline.seal().unwrap();
+        assert_eq!(timeline.wal_start(), Lsn(0x40_0000), "open: {open}");
+        let fork = fork.unwrap_or_else(|| repository.store.get(id).unwrap());
+        let map = fork.layer_map().unwrap();
+        assert_eq!(map.sealed(), fork_at);
+        assert!(map.entries().iter().all(|entry| entry.visible().end <= fork_at));
+        assert!(fork.get_page(rel(0), 0, fork_at).unwrap() == expected);
+        // It goes on by itself, and its ancestor does not move it.
+        let mut pen = Pen::at_end(&fork);
+        let (bytes, span) = pen.write(image_record(&mut random, 0));
+        receive(&fork, &bytes);
+        fork.seal().unwrap();
+        assert_eq!(fork.get_page(rel(0), 0, span.end).unwrap().lsn(), span.end);
+        assert!(matches!(
+            repository.store.remove(ROOT),
+            Err(PageStoreError::TimelineNeeded { .. })
+        ));
+        repository.store.remove(id).unwrap();
+        repository.store.remove(ROOT).unwrap();
+        assert!(repository.store.list().is_empty());
+    }
+}
+
+#[test]
+fn a_record_that_redo_does_not_know_is_named_and_hurts_nobody_else() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(12);
+    let mut pen = Pen::at_end(&timeline);
+    const CUSTOM: u8 = 200;
+    assert!(!neon_redo::is_supported(CUSTOM, 0));
+    let (bytes, before) = pen.write(image_record(&mut random, 0));
+    receive(&timeline, &bytes);
+    let (bytes, span) =
+        pen.write(RecordBuilder::new(VERSION, CUSTOM, 0).block(NewBlock::new(0, rel(0), 0).data(&[1, 2])));
+    receive(&timeline, &bytes);
+    let (bytes, _) = pen.write(image_record(&mut random, 1));
+    receive(&timeline, &bytes);
+    for sealed in [false, true] {
+        if sealed {
+            timeline.seal().unwrap();
+        }
+        assert!(timeline.get_page(rel(0), 0, before.end).is_ok());
+        match timeline.get_page(rel(0), 0, pen.at) {
+            Err(PageStoreError::Unsupported { lsn, .. }) => assert_eq!(lsn, span.end),
+            other => panic!("{other:?}"),
+        }
+        assert!(timeline.get_page(rel(0), 1, pen.at).is_ok());
+        assert!(timeline.unsupported_records(before.end).unwrap().is_empty());
+        let marks = timeline.unsupported_records(pen.at).unwrap();
+        assert_eq!((marks.len(), marks[0].0, marks[0].2), (1, rel(0), span.end));
+    }
+}
