@@ -1,8 +1,10 @@
 //! Refs: one file a ref below `.neon/refs/`, moved by compare-and-swap, several of them all or none.
 //!
-//! An edit takes `refs.lock` (flock), compares, checks names, and writes what it will do to `refs.pending` (durably: this is the
-//! point of no return). Then log lines, deletions and new values follow, and `refs.pending` goes. Whoever finds `refs.pending`
-//! carries it out first; every step may be done twice. So a crash leaves all of an edit or none of it, log included.
+//! An edit takes `refs.lock` (flock), compares, and checks names. One of several refs then writes what it will do to
+//! `refs.pending` (durably: this is the point of no return); log lines, deletions and new values follow, and `refs.pending` goes.
+//! Whoever finds `refs.pending` carries it out first; every step may be done twice. So a crash leaves all of an edit or none of it,
+//! log included. An edit of one ref needs no `refs.pending`: its log line is written first, and a crash before the ref follows leaves
+//! a line whose move was not made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -134,6 +136,10 @@ impl Refs {
             return Ok(());
         }
         self.refuse_collisions(&moves)?;
+        if let [only] = moves.as_slice() {
+            // One rename is all or nothing by itself.
+            return self.carry_out(std::slice::from_ref(only));
+        }
         let mut pending = String::new();
         for decided in &moves {
             pending.push_str(&format!("{} {}", decided.name, decided.entry.to_line()));
@@ -254,19 +260,25 @@ impl Refs {
                 line: index + 1,
             })?);
         }
-        for decided in &moves {
+        self.carry_out(&moves)?;
+        durable::remove(&path)?;
+        Ok(())
+    }
+
+    /// Makes the moves, each durable: log lines, then deletions, then new values.
+    fn carry_out(&self, moves: &[Move]) -> Result<()> {
+        for decided in moves {
             reflog::append(&self.directory, &decided.name, &decided.entry.to_line())?;
         }
         // Deletions first: `a` may go so that `a/b` can come.
         for decided in moves.iter().filter(|decided| decided.entry.new.is_none()) {
             self.delete(&decided.name)?;
         }
-        for decided in &moves {
+        for decided in moves {
             if let Some(new) = decided.entry.new {
                 self.write(&decided.name, new)?;
             }
         }
-        durable::remove(&path)?;
         Ok(())
     }
 

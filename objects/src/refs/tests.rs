@@ -234,6 +234,40 @@ fn an_interrupted_edit_is_carried_out_from_wherever_it_stopped() {
     }
 }
 
+/// The log is written before the ref: what a crash between the two leaves must not be in the way.
+#[test]
+fn an_interrupted_edit_of_one_ref_was_not_made_and_can_be_made_again() {
+    let (dir, refs) = refs();
+    let main = branch("main");
+    refs.edit(&[to(main.clone(), Expect::Absent, 1)], WHO, "init", 1)
+        .expect("made");
+    let entry = ReflogEntry {
+        old: Some(commit(1)),
+        new: Some(commit(2)),
+        time: 2,
+        who: WHO.to_owned(),
+        why: "commit".to_owned(),
+    };
+    reflog::append(dir.path(), &main, &entry.to_line()).expect("appended");
+    let reopened = Refs::open(dir.path()).expect("opened");
+    assert_eq!(reopened.get(&main).expect("read"), Some(commit(1)));
+    reopened
+        .edit(
+            &[to(main.clone(), Expect::Exactly(commit(1)), 3)],
+            WHO,
+            "commit",
+            3,
+        )
+        .expect("moved");
+    let news: Vec<_> = reopened
+        .read_reflog(&main)
+        .expect("read")
+        .iter()
+        .map(|entry| entry.new)
+        .collect();
+    assert_eq!(news, [Some(commit(1)), Some(commit(2)), Some(commit(3))]);
+}
+
 #[test]
 fn a_reader_that_was_open_sees_an_interrupted_edit_done() {
     let (dir, refs) = refs();
