@@ -39,8 +39,10 @@ pub struct Counts {
     pub checked: u64,
     /// Of those, how many differed or failed.
     pub mismatched: u64,
-    /// References with an image to compare with but no page before (or a map page whose bits the log lost).
+    /// References with an image to compare with but no page before.
     pub without_base: u64,
+    /// References to visibility map pages whose bits the log lost before.
+    pub map_lost: u64,
     /// References without an image to compare with.
     pub without_image: u64,
     /// References that are restored from their image.
@@ -148,8 +150,12 @@ impl Report {
                 counts.restored += 1;
                 return;
             }
-            Finding::NoBase | Finding::MapLost => {
+            Finding::NoBase => {
                 counts.without_base += 1;
+                return;
+            }
+            Finding::MapLost => {
+                counts.map_lost += 1;
                 return;
             }
             Finding::NoImage => {
@@ -195,6 +201,7 @@ impl Report {
             checked: sum.checked + counts.checked,
             mismatched: sum.mismatched + counts.mismatched,
             without_base: sum.without_base + counts.without_base,
+            map_lost: sum.map_lost + counts.map_lost,
             without_image: sum.without_image + counts.without_image,
             restored: sum.restored + counts.restored,
             unsupported: sum.unsupported + counts.unsupported,
@@ -206,12 +213,17 @@ impl Report {
     /// Returns a Markdown table: kind of record, then the numbers.
     pub fn to_markdown(&self) -> String {
         let mut table = String::from(
-            "| record | records | checked | mismatched | no base | no image | restored | unsupported | LSN seen | LSN other |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            "| record | records | checked | mismatched | no base | map lost | no image | restored | unsupported | LSN seen | LSN other |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         let total = ("**total**".to_owned(), self.total());
         let touching = |counts: &Counts| {
-            counts.checked + counts.without_base + counts.without_image + counts.restored + counts.unsupported
+            counts.checked
+                + counts.without_base
+                + counts.map_lost
+                + counts.without_image
+                + counts.restored
+                + counts.unsupported
                 > 0
         };
         let rows = self.kinds.iter().filter(|(_, counts)| touching(counts));
@@ -221,6 +233,7 @@ impl Report {
                 c.checked,
                 c.mismatched,
                 c.without_base,
+                c.map_lost,
                 c.without_image,
                 c.restored,
                 c.unsupported,

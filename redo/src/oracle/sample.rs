@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use neon_postgres::PgVersion;
 use neon_postgres::wal::{Record, rmgr};
 
 use super::fixture::Fixture;
@@ -58,7 +59,9 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
         (rmgr::HEAP, 0x00) => shape.push(byte(2)),
         (rmgr::HEAP, 0x20 | 0x40) => shape.extend([byte(6), byte(7)]),
         (rmgr::HEAP, 0x10 | 0x60) | (rmgr::HEAP2, 0x60) => shape.extend([byte(6), byte(7)]),
-        (rmgr::HEAP2, 0x10 | 0x20) => shape.extend([byte(1), word(4), word(6)]),
+        (rmgr::HEAP2, 0x10..=0x30) if record.version() >= PgVersion::V17 => shape.push(byte(1)),
+        (rmgr::HEAP2, 0x10) => shape.extend([word(4), word(6)]),
+        (rmgr::HEAP2, 0x20) => shape.push(word(0)),
         (rmgr::HEAP2, 0x40) => shape.push(byte(4)),
         (rmgr::HEAP2, 0x50) => shape.push(byte(0)),
         _ => {}

@@ -65,7 +65,7 @@ fn damaged_records_and_pages_never_panic() {
         changes(4),
         version,
     );
-    let result = runner(4_000).run(&strategy, |(which, in_record, in_page, in_header, version)| {
+    let result = runner(3_000).run(&strategy, |(which, in_record, in_page, in_header, version)| {
         let fixture = which.get(&fixtures);
         let mut bytes = fixture.record.bytes().to_vec();
         // What follows the fixed header: references, data, main data. Then the kind of record, sometimes.
