@@ -1,5 +1,6 @@
 //! A repository in a temporary directory with an empty imported cluster.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neon_objects::ObjectStore;
@@ -57,27 +58,38 @@ pub(super) fn settings() -> Settings {
 }
 
 pub(super) struct Repository {
-    directory: tempfile::TempDir,
+    path: PathBuf,
+    /// Deleted with the repository.
+    _directory: Option<tempfile::TempDir>,
     settings: Settings,
     pub store: PageStore,
+}
+
+fn open(path: &Path, settings: Settings) -> PageStore {
+    let objects = Arc::new(ObjectStore::open(path.join("objects")).unwrap());
+    PageStore::open_with(path, objects, settings).unwrap()
 }
 
 impl Repository {
     pub(super) fn new(settings: Settings) -> Repository {
         let directory = tempfile::tempdir().unwrap();
-        let objects = Arc::new(ObjectStore::open(directory.path().join("objects")).unwrap());
-        let store = PageStore::open_with(directory.path(), objects, settings).unwrap();
+        let mut repository = Repository::at(directory.path(), settings);
+        repository._directory = Some(directory);
+        repository
+    }
+
+    pub(super) fn at(path: &Path, settings: Settings) -> Repository {
         Repository {
-            directory,
+            path: path.to_owned(),
+            _directory: None,
             settings,
-            store,
+            store: open(path, settings),
         }
     }
 
     /// Forgets everything in memory.
     pub(super) fn reopen(&mut self) {
-        let objects = Arc::new(ObjectStore::open(self.directory.path().join("objects")).unwrap());
-        self.store = PageStore::open_with(self.directory.path(), objects, self.settings).unwrap();
+        self.store = open(&self.path, self.settings);
     }
 
     /// Makes the timeline of an empty cluster.
