@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use crate::error::{ComputeError, Result};
 use crate::pid_file::{self, PidFile, SharedMemory};
@@ -127,16 +127,19 @@ impl Process {
             return;
         };
         // The descriptor pins the process; only then is it certain which one is signalled.
-        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        #[cfg(target_os = "linux")]
+        match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(pinned) => {
                 if self.is_alive() {
                     let _ = rustix::process::pidfd_send_signal(pinned, signal);
                 }
+                return;
             }
-            Err(rustix::io::Errno::NOSYS) if self.is_alive() => {
-                let _ = rustix::process::kill_process(pid, signal);
-            }
-            Err(_) => {}
+            Err(rustix::io::Errno::NOSYS) => {}
+            Err(_) => return,
+        }
+        if self.is_alive() {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 }

@@ -4,5 +4,6 @@ mod cluster;
 mod crash;
 mod directory_source;
 mod page_store;
+mod places;
 mod round_trip;
 mod supervision;

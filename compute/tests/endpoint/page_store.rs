@@ -18,7 +18,7 @@ use crate::round_trip::{DIGEST, amcheck, check_checksums, origin};
 
 const TLI: u32 = 0x5A1;
 
-fn history(entries: &[(u32, Lsn)]) -> TimelineHistory {
+pub fn history(entries: &[(u32, Lsn)]) -> TimelineHistory {
     let entry = |(tli, end): &(u32, Lsn)| HistoryEntry {
         tli: *tli,
         end: *end,
@@ -34,7 +34,7 @@ fn params(timeline: &Timeline) -> StreamParams {
 }
 
 /// Takes the WAL of a dead or stopped directory into the timeline.
-fn take_in(place: &Place, timeline: &Timeline) -> Lsn {
+pub fn take_in(place: &Place, timeline: &Timeline) -> Lsn {
     let end = timeline.end();
     let found = salvage(&place.pgdata(), end, None, &params(timeline), &mut |at, bytes| {
         timeline.append_wal(at, bytes).expect("appended");

@@ -415,4 +415,17 @@ fn nothing_is_written_when_a_relation_cannot_be_rebuilt() {
     );
     assert!(matches!(error, Err(ComputeError::NotEmpty(_))));
     assert!(new.pgdata().join("mine").exists());
+
+    // What a build left that was cut does not stand in the way, and does not stay.
+    fs::remove_file(new.pgdata().join("mine")).expect("remove");
+    let building = new.root.path().join("pgdata.building");
+    fs::create_dir_all(building.join("base")).expect("mkdir");
+    DataDirectory::build(
+        &source,
+        &new.pgdata(),
+        &boot(&source, Purpose::ReadWrite),
+        &|_, _| {},
+    )
+    .expect("built");
+    assert!(!building.exists() && new.pgdata().join("PG_VERSION").exists());
 }

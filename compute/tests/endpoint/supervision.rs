@@ -80,10 +80,12 @@ fn a_child_of_a_server_is_not_taken_for_it() {
 fn logins_over_tcp_need_the_password() {
     let installation = &installations()[0];
     let place = Place::with_cluster(installation);
-    let settings = neon_compute::settings::EndpointSettings {
-        tcp: true,
-        ..place.settings()
-    };
+    let mut settings = place.settings();
+    settings.tcp = true;
+    // A port that nobody else is about to choose.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port");
+    settings.port = listener.local_addr().expect("address").port();
+    drop(listener);
     let server = place.start(&settings);
     let login = |password: &str| {
         std::process::Command::new(find_client("psql", Some(installation), &search()).expect("psql"))
