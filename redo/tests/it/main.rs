@@ -1,7 +1,9 @@
 //! Replay of recorded references, and of arbitrary bytes.
 
+mod directory;
 mod hostile;
 mod recorded;
+mod rules;
 
 use std::fs::File;
 use std::path::Path;

@@ -57,7 +57,7 @@ fn fixed_bytes(fixture: &Fixture) -> Vec<usize> {
     let after = &fixture.after;
     let items = (1..=after.item_count()).filter_map(|number| after.item(number));
     let mut stored = items.filter(|item| item.flags() == ItemFlags::Normal && item.has_storage());
-    let ends = [stored.next(), stored.last()].into_iter().flatten();
+    let ends = [stored.next(), stored.next_back()].into_iter().flatten();
     std::iter::once(18)
         .chain(ends.map(|item| item.offset().into()))
         .collect()
