@@ -38,4 +38,6 @@ pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
 pub use init::init;
+/// The redo oracle, for `neon dev oracle`.
+pub use neon_redo::oracle;
 pub use repository::{OpenOptions, Repository};

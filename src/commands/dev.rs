@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use neon_redo::oracle::{self, Options, Report, Sampler};
+use neon_repo::oracle::{self, Options, Report, Sampler};
 
 use crate::failure::Failure;
 use crate::session::Session;
