@@ -35,7 +35,7 @@ impl State for Items {
 /// Decodes the WAL of `pgdata` from `start` to its end.
 fn records(pgdata: &Path, params: &StreamParams, start: Lsn, prev: Lsn) -> Outcome<Vec<(Record, Lsn, Lsn)>> {
     let size = u64::from(params.segment_size);
-    let mut decoder = WalDecoder::new(params.clone(), start, Some(prev));
+    let mut decoder = WalDecoder::new(*params, start, Some(prev));
     let mut at = start;
     let mut records = Vec::new();
     loop {

@@ -6,6 +6,7 @@ use neon_pagestore::Value;
 use neon_pagestore::items::{OriginProgress, RelSize, SlruSegments};
 use neon_postgres::Page;
 use neon_postgres::checkpoint::CheckpointState;
+use neon_postgres::wal::rmgr;
 use neon_types::{Fork, Key, Lsn, PackedKey, RelTag, SlruKind};
 
 use super::naive::Naive;
@@ -57,7 +58,7 @@ pub fn compare(
     report
 }
 
-fn imported_item<'a>(import: &'a BTreeMap<PackedKey, Value>, key: Key) -> Option<&'a [u8]> {
+fn imported_item(import: &BTreeMap<PackedKey, Value>, key: Key) -> Option<&[u8]> {
     match import.get(&key.pack()) {
         Some(Value::Item(bytes)) => Some(bytes),
         Some(other) => panic!("{key:?} is {other:?}"),
@@ -227,36 +228,48 @@ fn page_of(rel: RelTag, block: u32, mut ours: Page, mut theirs: Page, report: &m
             theirs.flags()
         )));
     }
-    let rmgr = match usize::from(theirs.special()) {
-        8192 => {
-            report.heap += 1;
-            neon_postgres::wal::rmgr::HEAP
-        }
-        8176 => {
-            report.btree += 1;
-            neon_postgres::wal::rmgr::BTREE
-        }
-        _ => {
-            report.other += 1;
-            neon_postgres::wal::rmgr::SEQ
-        }
-    };
-    if rmgr == neon_postgres::wal::rmgr::SEQ {
-        // WAL is written for 32 values at once, so it is ahead of the page.
-        let value = |page: &Page| {
-            let at = usize::from(page.upper()) + 24;
-            i64::from_le_bytes(page.as_bytes()[at..at + 8].try_into().expect("8 bytes"))
-        };
-        let ahead = value(&ours) - value(&theirs);
-        if (1..=32).contains(&ahead) {
-            report.sequences_ahead += 1;
-            return;
-        }
+    let rmgr = owner(&theirs);
+    match rmgr {
+        rmgr::HEAP => report.heap += 1,
+        rmgr::BTREE => report.btree += 1,
+        _ => report.other += 1,
     }
-    neon_redo::mask::mask(rmgr, &mut ours, block).expect("a page that can be masked");
-    neon_redo::mask::mask(rmgr, &mut theirs, block).expect("a page that can be masked");
+    // What is not logged at every change, and a recovery does not restore either.
+    let loose = match rmgr {
+        // last_value, log_cnt, is_called: WAL is written for 32 values at once, so it is ahead of the page.
+        rmgr::SEQ => {
+            let at = usize::from(theirs.upper()) + 24;
+            at..at + 17
+        }
+        // The pages that a meta page recommends for insertion.
+        rmgr::SPGIST if block == 0 => 28..92,
+        _ => 0..0,
+    };
+    if rmgr == rmgr::SEQ && ours.as_bytes()[loose.clone()] != theirs.as_bytes()[loose.clone()] {
+        report.sequences_ahead += 1;
+    }
+    for page in [&mut ours, &mut theirs] {
+        page.as_bytes_mut()[loose.clone()].fill(0);
+        neon_redo::mask::mask(rmgr, page, block).expect("a page that can be masked");
+    }
     if ours.as_bytes() != theirs.as_bytes() {
         report.differences.push(what(first_difference(&ours, &theirs)));
+    }
+}
+
+/// Returns the resource manager of a page, by the size of its special space and by what Postgres puts there to tell them apart.
+fn owner(page: &Page) -> u8 {
+    let bytes = page.as_bytes();
+    let last = u16::from_le_bytes([bytes[8190], bytes[8191]]);
+    match (usize::from(page.special()), last) {
+        (8192, _) => rmgr::HEAP,
+        (8176, 0xFF80) => rmgr::HASH,
+        (8176, 0xFF81) => rmgr::GIST,
+        (8176, _) => rmgr::BTREE,
+        (8184, 0xFF82) => rmgr::SPGIST,
+        (8184, 0xF091..=0xF093) => rmgr::BRIN,
+        (8184, _) if bytes[8184..8188] == [0x17, 0x17, 0, 0] => rmgr::SEQ,
+        _ => rmgr::GIN,
     }
 }
 
