@@ -1,14 +1,21 @@
 //! Reads a layer: footer, index and filter at open, blocks on demand. Everything is checked before it is believed.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use neon_objects::ObjectStore;
 use neon_types::{LayerId, Lsn, PackedKey};
+use zstd::bulk::Decompressor;
 
 use super::filter;
 use super::format::{Entries, FOOTER, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, MAX_BLOCK};
 use crate::{PageStoreError, Result};
+
+thread_local! {
+    /// Making one costs more than decompressing a block with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// An open layer.
 #[derive(Debug)]
@@ -138,7 +145,14 @@ impl Layer {
         if crc32c::crc32c(stored) != entry.crc {
             return Err(self.damaged(format!("the checksum of block {block} does not match")));
         }
-        let raw = zstd::bulk::decompress(stored, entry.raw_len as usize)
+        let raw = DECOMPRESSOR
+            .with_borrow_mut(|decompressor| match decompressor {
+                Some(decompressor) => decompressor.decompress(stored, entry.raw_len as usize),
+                None => {
+                    let new = decompressor.insert(Decompressor::new()?);
+                    new.decompress(stored, entry.raw_len as usize)
+                }
+            })
             .map_err(|error| self.damaged(format!("block {block} cannot be decompressed: {error}")))?;
         if raw.len() != entry.raw_len as usize {
             return Err(self.damaged(format!("block {block} has another size than its index says")));

@@ -281,3 +281,46 @@ fn a_flipped_bit_is_found_and_the_rest_stays_readable() {
     }
     assert!(good > 0 && bad > 0, "{good} readable, {bad} not");
 }
+
+#[test]
+fn a_fork_whose_ancestor_has_not_arrived_cannot_be_read() {
+    let ours = Repository::new(settings());
+    let root = ours.import();
+    let mut random = Random(23);
+    let mut branch = Branch {
+        id: ROOT,
+        model: Model::default(),
+    };
+    let mut clock = 0;
+    branch.grow(&root, &mut random, 40, &mut clock);
+    let fork = ours.fork(2, ROOT, root.end());
+    let mut forked = Branch {
+        id: fork.id(),
+        model: branch.model.cut_at(root.end()),
+    };
+    forked.grow(&fork, &mut random, 10, &mut clock);
+    let theirs = Repository::new(settings());
+    let half = root
+        .record_at_or_before(Lsn((START.0 + root.end().0) / 2))
+        .unwrap()
+        .end;
+    send(&root, &ours.store, &theirs.store, half);
+    let received = theirs.store.create_received(&described(&fork)).unwrap();
+    assert!(received.served().is_empty());
+    let read = received.rel_size(rel(0), received.end());
+    assert!(
+        matches!(read, Err(PageStoreError::NotReadable { .. })),
+        "{read:?}"
+    );
+    let parts = fork.plan_slice(None, fork.end()).unwrap();
+    let carried = carry(&fork, &ours.store, &theirs.store, &parts);
+    let result = received.accept(fork.end(), &carried);
+    assert!(
+        matches!(result, Err(PageStoreError::Refused { .. })),
+        "{result:?}"
+    );
+    send(&root, &ours.store, &theirs.store, root.end());
+    assert!(!received.served().is_empty());
+    received.accept(fork.end(), &carried).unwrap();
+    forked.model.check(&received, fork.end());
+}

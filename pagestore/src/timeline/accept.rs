@@ -42,9 +42,11 @@ impl Timeline {
     /// Errors: [`PageStoreError::Refused`] when the parts leave a gap, overlap what is held, or are not what their footers
     /// or records say; the layer map is then as before.
     pub fn accept(&self, to: Lsn, parts: &[AcceptPart]) -> Result<()> {
-        let based = read(&self.root().memory).map.is_some();
-        if based && to <= self.end() {
+        if self.is_based() && to <= self.end() {
             return Ok(());
+        }
+        if self.ancestor.is_some() && !self.is_based() {
+            return Err(self.refused(format!("its ancestor is not held up to {}", self.start)));
         }
         let mut entries = Vec::new();
         let mut wal = Vec::new();

@@ -89,20 +89,29 @@ impl Timeline {
     /// Gives up everything that is not known to be durable (law 10) and returns the end of the last whole record that is.
     pub fn reopen_wal(&self) -> Result<Lsn> {
         let mut indexer = lock(&self.indexer);
-        let durable = self.wal.reopen()?;
-        if durable < self.end() {
-            self.forget_open(&mut indexer)?;
-            self.index_all(&mut indexer)?;
-        }
+        self.reopen(&mut indexer)?;
         Ok(self.end())
     }
 
-    /// Decodes and indexes the whole records among the received bytes and returns [`Timeline::end`].
+    fn reopen(&self, indexer: &mut Indexer) -> Result<()> {
+        let durable = self.wal.reopen()?;
+        if durable < self.end() {
+            self.forget_open(indexer)?;
+            self.index_all(indexer)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes and indexes the whole records among the received bytes and returns [`Timeline::end`]. After a failed fsync it does
+    /// [`Timeline::reopen_wal`] first, so that receiving again from what it returns is all that a receiver has to do.
     ///
     /// Errors: [`PageStoreError::BrokenWal`] when the bytes after the last whole record are no WAL of this timeline: they
     /// have to be received again from [`Timeline::end`].
     pub fn index_wal(&self) -> Result<Lsn> {
         let mut indexer = lock(&self.indexer);
+        if self.wal.is_poisoned() {
+            self.reopen(&mut indexer)?;
+        }
         self.index_all(&mut indexer)?;
         Ok(self.end())
     }

@@ -295,10 +295,17 @@ impl Timeline {
         }
     }
 
+    /// Returns true when its start can be read: it has layers from the import on, or its ancestor reaches the fork.
+    fn is_based(&self) -> bool {
+        if read(&self.memory).map.is_some() {
+            return true;
+        }
+        let reaches = |ancestor: &Arc<Timeline>| ancestor.end() >= self.start && ancestor.is_based();
+        self.ancestor.as_ref().is_some_and(reaches)
+    }
+
     fn check_readable(&self, lsn: Lsn) -> Result<()> {
-        let root = self.root();
-        let base_is_here = read(&root.memory).map.is_some();
-        if lsn < root.start || lsn > self.end() || !base_is_here {
+        if lsn < self.root().start || lsn > self.end() || !self.is_based() {
             return Err(self.not_readable(lsn));
         }
         Ok(())

@@ -132,9 +132,10 @@ fn choose(range: LsnRange, wal_start: Lsn, sealed: Lsn, layers: Vec<SlicePart>) 
 
 impl Timeline {
     /// Returns the ranges of this timeline of which every key can be read at every record boundary: from its start, a
-    /// readable state, to its end. Nothing while the base of an import has not arrived.
+    /// readable state, to its end. Nothing while the base of an import, or the
+    /// ancestor up to the fork, has not arrived.
     pub fn served(&self) -> Vec<LsnRange> {
-        if read(&self.root().memory).map.is_none() {
+        if !self.is_based() {
             return Vec::new();
         }
         vec![LsnRange {

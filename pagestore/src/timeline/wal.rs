@@ -86,9 +86,10 @@ impl Wal {
         tail.received = received;
         // What a dead process wrote may not have reached the disk.
         tail.durable = state.sealed.min(received);
-        if received > start {
-            let last = wal.file(Lsn(received.0 - 1).segment(wal.size()))?;
-            tail.dirty.push(last);
+        if tail.durable < received {
+            for number in tail.durable.segment(wal.size())..=Lsn(received.0 - 1).segment(wal.size()) {
+                tail.dirty.push(wal.file(number)?);
+            }
             tail.new_names = true;
         }
         drop(tail);
@@ -337,6 +338,11 @@ impl Wal {
         Ok(tail.durable)
     }
 
+    /// Returns true after a failed fsync, until [`Wal::reopen`].
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.tail().poisoned
+    }
+
     /// Forgets everything that is not known to be durable, and all open files. Returns the durable end.
     pub(crate) fn reopen(&self) -> Result<Lsn> {
         let mut tail = self.tail();
@@ -393,7 +399,7 @@ impl Wal {
             let number = at.segment(self.size());
             self.file(number)?
                 .read_exact_at(part, offset)
-                .map_err(PageStoreError::io("read", self.path(number)))?;
+                .map_err(|error| PageStoreError::io("read", self.path(number))(error))?;
             at = at + part.len() as u64;
             rest = more;
         }
