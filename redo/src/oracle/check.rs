@@ -1,6 +1,6 @@
 //! One record after the other: replay, compare, remember.
 
-use neon_postgres::wal::{RawRecord, Record};
+use neon_postgres::wal::{BlockRef, RawRecord, Record, rmgr};
 use neon_postgres::{Page, PgVersion};
 use neon_types::{Fork, Lsn};
 
@@ -40,10 +40,17 @@ impl Oracle {
         let decode_error = |source| OracleError::Record { start, source };
         let record = Record::decode(self.cluster.version, raw.bytes).map_err(decode_error)?;
         self.report.count_record(&record);
-        for index in 0..record.blocks.len() {
+        for (index, reference) in record.blocks.iter().enumerate() {
             let sliced = record.slice_for_block(index);
             let sliced = Record::decode(self.cluster.version, sliced).map_err(decode_error)?;
-            self.check(&record, &sliced, end, index, sampler);
+            let case = Case {
+                record: &record,
+                reference,
+                sliced,
+                end,
+                index,
+            };
+            self.check(&case, sampler);
         }
         invalidate::invalidate(&mut self.bases, &record, end).map_err(decode_error)
     }
@@ -54,117 +61,153 @@ impl Oracle {
         self.report
     }
 
-    /// Replays `sliced`, which has what replay of this reference needs, and compares with the image of the whole record.
-    fn check(&mut self, record: &Record, sliced: &Record, end: Lsn, index: usize, sampler: &mut Sampler) {
-        let Some(reference) = record.blocks.get(index) else {
-            return;
-        };
-        let (rel, block) = (reference.rel, reference.block);
-        let author = Author {
-            rmid: record.rmid,
-            info: record.info & 0xF0,
-        };
-        let image = match record.block_image(index).transpose() {
-            Ok(image) => image,
-            Err(error) => {
-                return self
-                    .report
-                    .finish(record, end, index, Finding::Failed(error.into()));
-            }
-        };
-        let apply = reference.image.as_ref().is_some_and(|image| image.apply);
+    /// Checks one reference and remembers the page after it.
+    fn check(&mut self, case: &Case<'_>, sampler: &mut Sampler) {
+        let (rel, block) = (case.reference.rel, case.reference.block);
         let before = self.bases.take(rel, block);
         let known = before.is_some();
-        if let (Some(before), Some(image), false) = (&before, &image, apply)
+        let (finding, after) = match case.record.block_image(case.index).transpose() {
+            Err(error) => (Finding::Failed(error.into()), None),
+            Ok(image) => {
+                self.check_lsn(case, before.as_ref(), image.as_ref());
+                self.outcome(case, before, image, sampler)
+            }
+        };
+        if let Some(after) = after {
+            self.bases.put(rel, block, after, known);
+        }
+        self.report.finish(case.record, case.end, case.index, finding);
+    }
+
+    /// Compares the LSN that the page got from us with that in the image, which has not got this record's yet.
+    fn check_lsn(&mut self, case: &Case<'_>, before: Option<&Base>, image: Option<&Page>) {
+        if let (Some(before), Some(image)) = (before, image)
             && !before.lsn_uncertain
-            && !reference.will_init
+            && !case.restores()
+            && !case.reference.will_init
         {
             self.report
                 .count_lsn(before.author, before.page.lsn() == image.lsn());
         }
-        let put = |bases: &mut Bases, page: Page, lsn_uncertain: bool, map_lost: bool| {
-            bases.put(
-                rel,
-                block,
-                Base {
-                    page,
-                    author,
-                    lsn_uncertain,
-                    map_lost,
-                },
-                known,
-            );
-        };
-        let image_as_base = |bases: &mut Bases, image: Option<Page>| {
-            if let Some(mut page) = image {
-                page.set_lsn(end);
-                put(bases, page, true, false);
-            }
-        };
+    }
 
-        if !apply && !is_supported(record.rmid, record.info) {
-            image_as_base(&mut self.bases, image);
-            return self.report.finish(record, end, index, Finding::Unsupported);
+    /// Returns what the check of one reference gave, and the page to go on with: ours, or the image where ours is missing or
+    /// wrong.
+    fn outcome(
+        &self,
+        case: &Case<'_>,
+        before: Option<Base>,
+        image: Option<Page>,
+        sampler: &mut Sampler,
+    ) -> (Finding, Option<Base>) {
+        let reference = case.reference;
+        let record = case.record;
+        let from_image = |image: Option<Page>| image.map(|image| case.base_of_image(image));
+        if !case.restores() && !is_supported(record.rmid, record.info) {
+            return (Finding::Unsupported, from_image(image));
         }
-        let is_map = rel.fork == Fork::VisibilityMap;
-        let map_lost = if apply {
-            is_map
-                && reference
-                    .image
-                    .as_ref()
-                    .is_some_and(|image| image.hole_length > 0)
-        } else {
-            before.as_ref().is_some_and(|base| base.map_lost)
-        };
+        let was_uncertain = before.as_ref().is_some_and(|base| base.lsn_uncertain);
+        let map_lost = case.loses_map(before.as_ref());
         let mut page = match before {
             Some(base) => base.page,
-            None if needs_base(record, index) && !self.bases.is_zero(rel) => {
+            None if needs_base(record, case.index) && !self.bases.is_zero(reference.rel) => {
                 let finding = if image.is_some() {
                     Finding::NoBase
                 } else {
                     Finding::NoImage
                 };
-                image_as_base(&mut self.bases, image);
-                return self.report.finish(record, end, index, finding);
+                return (finding, from_image(image));
             }
             None => Page::zeroed(),
         };
-        let base = sampler.wants(sliced, index).then(|| page.clone());
-        if let Err(error) = redo(&self.cluster, sliced, end, index, &mut page) {
-            image_as_base(&mut self.bases, image);
-            return self.report.finish(record, end, index, Finding::Redo(error));
+        let sampled = sampler.wants(&case.sliced, case.index).then(|| page.clone());
+        if let Err(error) = redo(&self.cluster, &case.sliced, case.end, case.index, &mut page) {
+            return (Finding::Redo(error), from_image(image));
         }
         let finding = match &image {
             None => Finding::NoImage,
-            Some(_) if apply => Finding::Restored,
-            Some(_) if map_lost => {
-                image_as_base(&mut self.bases, image);
-                return self.report.finish(record, end, index, Finding::MapLost);
-            }
-            Some(image) => match compare(record.rmid, rel.fork, block, &page, image) {
+            Some(_) if case.restores() => Finding::Restored,
+            Some(_) if map_lost => return (Finding::MapLost, from_image(image)),
+            Some(image) => match compare(record.rmid, reference.rel.fork, reference.block, &page, image) {
                 Ok(None) => Finding::Equal,
-                Ok(Some(difference)) => Finding::Differs(difference),
-                Err(damage) => Finding::Failed(damage),
+                Ok(Some(difference)) => {
+                    return (
+                        Finding::Differs(difference),
+                        Some(case.base_of_image(image.clone())),
+                    );
+                }
+                Err(damage) => return (Finding::Failed(damage), Some(case.base_of_image(image.clone()))),
             },
         };
-        if matches!(finding, Finding::Differs(_) | Finding::Failed(_)) {
-            image_as_base(&mut self.bases, image);
-        } else {
-            if let (Finding::Equal, Some(base), Some(after)) = (&finding, base, image) {
-                let base = needs_base(sliced, index).then_some(base);
-                sampler.add(Fixture {
-                    cluster: self.cluster,
-                    end,
-                    index,
-                    record: sliced.clone(),
-                    base,
-                    after,
-                });
-            }
-            // Without an image a hint may have moved the server's LSN but not ours.
-            let hint = record.rmid == neon_postgres::wal::rmgr::XLOG && !apply;
-            put(&mut self.bases, page, hint, map_lost);
+        if let (Finding::Equal, Some(base), Some(after)) = (&finding, sampled, image) {
+            sampler.add(case.fixture(self.cluster, base, after));
         }
-        self.report.finish(record, end, index, finding);
+        // Without an image, a hint may have moved the server's LSN but not ours.
+        let hint = record.rmid == rmgr::XLOG && !case.restores();
+        let lsn_uncertain = hint || (was_uncertain && page.lsn() != case.end);
+        (
+            finding,
+            Some(Base {
+                page,
+                author: case.author(),
+                lsn_uncertain,
+                map_lost,
+            }),
+        )
+    }
+}
+
+/// One block reference of a record.
+struct Case<'a> {
+    record: &'a Record,
+    reference: &'a BlockRef,
+    /// The record with what replay of this reference needs, as a page store keeps it.
+    sliced: Record,
+    end: Lsn,
+    index: usize,
+}
+
+impl Case<'_> {
+    fn author(&self) -> Author {
+        Author {
+            rmid: self.record.rmid,
+            info: self.record.info & 0xF0,
+        }
+    }
+
+    /// Returns true when the image is there to be restored, not to be compared with.
+    fn restores(&self) -> bool {
+        self.reference.image.as_ref().is_some_and(|image| image.apply)
+    }
+
+    /// Returns true when the page is one of the visibility map whose bits an image without them overwrote.
+    fn loses_map(&self, before: Option<&Base>) -> bool {
+        let is_map = self.reference.rel.fork == Fork::VisibilityMap;
+        match &self.reference.image {
+            Some(image) if image.apply => is_map && image.hole_length > 0,
+            _ => before.is_some_and(|base| base.map_lost),
+        }
+    }
+
+    /// Returns the image as the page to go on with; its LSN is only likely to be this record's.
+    fn base_of_image(&self, mut page: Page) -> Base {
+        page.set_lsn(self.end);
+        Base {
+            page,
+            author: self.author(),
+            lsn_uncertain: true,
+            map_lost: false,
+        }
+    }
+
+    fn fixture(&self, cluster: Cluster, base: Page, after: Page) -> Fixture {
+        Fixture {
+            cluster,
+            end: self.end,
+            index: self.index,
+            record: self.sliced.clone(),
+            base: needs_base(&self.sliced, self.index).then_some(base),
+            after,
+        }
     }
 }
