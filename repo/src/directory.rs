@@ -117,8 +117,8 @@ impl Repository {
         })?;
         let mut notes = Vec::new();
         if aside.exists() {
+            // It goes when the new one has been stopped properly (law 8): until then it is the last witness of what died in it.
             neon_compute::carry_configuration(&aside, &pgdata)?;
-            remove_tree(&aside)?;
         } else if !settings.is_empty() {
             neon_objects::durable::replace(&pgdata.join("postgresql.auto.conf"), settings.as_bytes(), 0o600)?;
         }
@@ -185,6 +185,11 @@ impl Repository {
             version_num: installation.version_num(),
             notes,
         })
+    }
+
+    /// Removes the directory that a rebuilt one took the place of.
+    pub(crate) fn remove_old_directory(&self, name: &str) -> Result<()> {
+        remove_tree(&pgdata_of(&self.neon_dir, name).with_extension("old"))
     }
 
     /// Stops the Postgres of an endpoint. True when it ended with a shutdown checkpoint.

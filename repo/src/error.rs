@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use neon_compute::ComputeError;
 use neon_objects::ObjectsError;
 use neon_pagestore::import::ImportError;
+use neon_remotes::RemoteError;
+use neon_transport::TransportError;
 use neon_types::{CommitId, Lsn, ObjectId};
 
 use crate::api::ApiError;
@@ -240,12 +242,14 @@ impl RepoError {
             RepoError::NeedsDaemon => "needs_daemon",
             RepoError::NoTli => "no_tli",
             RepoError::Damaged { .. } => "damaged",
-            RepoError::Objects(_) => "objects",
+            RepoError::Objects(error) => error.code(),
             RepoError::Pages(_) => "pages",
             RepoError::Import(_) => "import",
             RepoError::Compute(_) => "compute",
+            RepoError::Remote(RemoteError::Transport(error)) | RepoError::Transport(error) => {
+                transport_code(error)
+            }
             RepoError::Remote(_) => "remote",
-            RepoError::Transport(_) => "transport",
             RepoError::Sql(_) => "sql",
             RepoError::Io { .. } => "io",
             RepoError::Refused { .. } => "refused",
@@ -290,6 +294,7 @@ impl RepoError {
             RepoError::NotFlushed { .. } => "look at the endpoint's postgres.log, then run the command again".into(),
             RepoError::Damaged { .. } => "'neon fsck' lists everything that is damaged".into(),
             RepoError::Refused { hint, .. } => hint.clone(),
+            RepoError::Objects(error) => return error.hint(),
             RepoError::Remote(error) => return Some(error.hint()).filter(|hint| !hint.is_empty()),
             RepoError::Compute(error) => return compute_hint(error),
             RepoError::Import(error) => return import_hint(error),
@@ -300,6 +305,15 @@ impl RepoError {
             _ => return None,
         };
         Some(hint)
+    }
+}
+
+/// The command line asks for a password on these two.
+fn transport_code(error: &TransportError) -> &'static str {
+    match error {
+        TransportError::PasswordMissing { .. } => "password_required",
+        TransportError::WrongPassword { .. } => "wrong_password",
+        _ => "transport",
     }
 }
 

@@ -37,7 +37,10 @@ fn init_or_fail(
     neon_compute::refuse_root()?;
     // Everything that can be refused is, before anything is made.
     let source = match &request.from {
-        Some(pgdata) => Some(import::inspect(pgdata)?),
+        Some(pgdata) => {
+            let pgdata = fs::canonicalize(pgdata).map_err(RepoError::io("enter", pgdata))?;
+            Some(import::inspect(&pgdata)?)
+        }
         None => None,
     };
     let wanted = match &source {

@@ -40,8 +40,8 @@ impl Repository {
         let gone: Vec<RefEdit> = self
             .refs
             .list(&format!("refs/origins/{name}/"))?
-            .into_iter()
-            .map(|(name, _)| RefEdit {
+            .into_keys()
+            .map(|name| RefEdit {
                 name,
                 expect: Expect::Any,
                 new: None,

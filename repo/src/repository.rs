@@ -70,7 +70,7 @@ impl Repository {
             });
         }
         let writer = instance::writer(neon_dir, &*world)?;
-        let objects = Arc::new(ObjectStore::open(&neon_dir.join("objects"))?);
+        let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
         Ok(Repository {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,

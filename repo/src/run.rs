@@ -122,6 +122,7 @@ impl Repository {
             Reuse::Rebuild(_) => {
                 let boot = Repository::boot_read_write(&self.path_of(&timeline)?);
                 notes.extend(self.build(branch, &timeline, position.lsn, &boot, &head.settings, progress)?);
+                passing("boot-after-build")?;
             }
         }
         let file = EndpointFile {
@@ -141,7 +142,9 @@ impl Repository {
         }
         .write(&stamp_of(&self.neon_dir, branch))?;
         self.write_endpoint_file(branch, &file)?;
+        passing("boot-before-start")?;
         let started = self.run_postgres(branch, timeline.state().version, &run)?;
+        passing("boot-after-start")?;
         notes.extend(started.notes);
         let mut file = EndpointFile {
             pg_version_num: started.version_num,
@@ -437,6 +440,7 @@ impl Repository {
                         clean: true,
                     }
                     .write(&stamp_of(&self.neon_dir, name))?;
+                    self.remove_old_directory(name)?;
                 }
             }
         }
@@ -580,6 +584,11 @@ impl Repository {
     pub(crate) fn socket_directory(&self, name: &str) -> PathBuf {
         crate::sockets::directory(&directory_of(&self.neon_dir, name))
     }
+}
+
+/// Passes a failpoint on the way from a position to a running server.
+fn passing(failpoint: &'static str) -> Result<()> {
+    neon_pagestore::failpoint(failpoint).map_err(RepoError::io("pass the failpoint", failpoint))
 }
 
 fn port_is_free(port: u16) -> bool {
