@@ -3,7 +3,7 @@
 use neon_postgres::{Cursor, Page};
 
 use super::opaque::{LEAF, Opaque, ROOT};
-use super::tuple::IndexTuple;
+use super::tuple::{IndexTuple, tuple_size};
 use crate::Damage;
 use crate::page::{Slot, add_item, align, bytes_at, copy_to, stored_range};
 
@@ -47,7 +47,7 @@ pub(super) fn restore_items(page: &mut Page, data: &[u8]) -> Result<(), Damage> 
     let mut items = Vec::new();
     let mut rest = data;
     while !rest.is_empty() {
-        let size = align(IndexTuple::read(rest)?.bytes().len());
+        let size = align(tuple_size(rest)?);
         let (item, behind) = rest.split_at_checked(size).ok_or(Damage::Value {
             what: "an index tuple without its padding",
         })?;
