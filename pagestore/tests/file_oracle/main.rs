@@ -238,6 +238,38 @@ fn postgres_18() {
     );
 }
 
+#[test]
+fn postgres_15_removes_slru_files() {
+    let Some(installation) = server::find(15) else {
+        eprintln!("Postgres 15 is not installed here: not checked");
+        return;
+    };
+    let mut server = Server::init(&installation, 56215, &["-k"]);
+    server.configure(COMMON);
+    server.configure(
+        "track_commit_timestamp = on\nsynchronous_commit = off\nautovacuum = off\nvacuum_multixact_freeze_min_age = 0\n\
+         vacuum_multixact_freeze_table_age = 0\nvacuum_freeze_min_age = 0\nvacuum_freeze_table_age = 0\n",
+    );
+    let before = server.snapshot("before");
+    server.start();
+    workload::truncation(&server);
+    server.stop();
+    let after = server.snapshot("after");
+    // 0000 is what every SLRU began with.
+    for directory in [
+        "pg_xact",
+        "pg_commit_ts",
+        "pg_multixact/offsets",
+        "pg_multixact/members",
+    ] {
+        assert!(
+            !after.join(directory).join("0000").exists(),
+            "{directory} was not truncated"
+        );
+    }
+    compare_directories(&before, &after);
+}
+
 /// Two directories made by hand, for workloads that are too large for a test: `NEON_ORACLE_BEFORE` and `NEON_ORACLE_AFTER`, the
 /// second with all the WAL in between.
 #[test]

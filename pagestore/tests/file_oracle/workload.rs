@@ -18,6 +18,14 @@ pub fn run(server: &Server, major: u16) {
     server.pgbench(UPDATES, 4, 500);
 }
 
+/// Makes so many multixacts and transactions that freezing everything removes files of every SLRU.
+pub fn truncation(server: &Server) {
+    server.sql("postgres", BURN);
+    for database in ["postgres", "template1", "template0"] {
+        server.sql(database, "VACUUM (FREEZE);");
+    }
+}
+
 fn databases(server: &Server, major: u16) {
     server.sql("postgres", "CREATE DATABASE model;");
     server.sql(
@@ -214,4 +222,21 @@ UPDATE accounts SET balance = balance + 1 WHERE id = :id;
 SAVEPOINT s;
 INSERT INTO sub VALUES (:id, 'bench');
 END;
+";
+
+/// More than two files of multixact offsets, of members, of commit timestamps, and one of transaction status.
+const BURN: &str = "
+CREATE TABLE m (id int PRIMARY KEY, v int);
+INSERT INTO m SELECT g, 0 FROM generate_series(1, 100) g;
+DO $$ BEGIN
+  FOR i IN 1..140000 LOOP
+    PERFORM 1 FROM m WHERE id = i % 100 + 1 FOR KEY SHARE;
+    BEGIN
+      UPDATE m SET v = v + 1 WHERE id = i % 100 + 1;
+    EXCEPTION WHEN division_by_zero THEN NULL; END;
+    COMMIT;
+  END LOOP;
+END $$;
+DO $$ BEGIN FOR i IN 1..850000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;
+UPDATE pg_database SET datallowconn = true;
 ";
