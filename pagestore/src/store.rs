@@ -37,7 +37,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            seal_wal_bytes: 128 << 20,
+            seal_wal_bytes: 64 << 20,
             seal_versions: 4_000_000,
             layer_bytes: 96 << 20,
             keep_wal: 256 << 20,

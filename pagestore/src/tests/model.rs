@@ -334,6 +334,7 @@ fn run(seed: u64, steps: u32) {
                     .filter(|lsn| *lsn >= timeline.start())
                     .collect();
                 let lsn = match forks.len() {
+                    _ if random.below(4) == 0 => timeline.start(),
                     0 => timeline.start(),
                     count => forks[usize::try_from(random.below(count as u64)).unwrap()],
                 };

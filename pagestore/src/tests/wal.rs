@@ -381,3 +381,24 @@ fn a_record_that_redo_does_not_know_is_named_and_hurts_nobody_else() {
         assert_eq!((marks.len(), marks[0].0, marks[0].2), (1, rel(0), span.end));
     }
 }
+
+#[test]
+fn a_fork_at_the_start_of_a_fork_seals_over_all_that_is_below() {
+    let repository = Repository::new(settings());
+    let root = repository.import();
+    let mut random = Random(13);
+    let mut pen = Pen::at_end(&root);
+    let (bytes, span) = pen.write(image_record(&mut random, 3));
+    receive(&root, &bytes);
+    let expected = root.get_page(rel(0), 3, span.end).unwrap();
+    repository.fork(2, ROOT, span.end);
+    repository.fork(3, neon_types::TimelineId([2; 16]), span.end);
+    let last = repository.fork(4, neon_types::TimelineId([3; 16]), span.end);
+    let mut pen = Pen::at_end(&last);
+    let (bytes, span) = pen.write(image_record(&mut random, 0));
+    receive(&last, &bytes);
+    last.seal().unwrap();
+    assert!(last.get_page(rel(0), 3, span.end).unwrap() == expected);
+    assert_eq!(last.get_page(rel(0), 0, span.end).unwrap().lsn(), span.end);
+    assert!(crate::fsck(&repository.store, &mut |_, _| {}).unwrap().is_empty());
+}

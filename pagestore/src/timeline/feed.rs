@@ -118,6 +118,8 @@ impl Timeline {
 
     pub(super) fn index_all(&self, indexer: &mut Indexer) -> Result<()> {
         let result = self.index_received(indexer);
+        // Also what was indexed before an error is history.
+        let result = result.and(indexer.ladder.feed(&self.wal, self.end()));
         if result.is_err() {
             // Caches may be ahead of what was indexed.
             indexer.reset(self.new_ingest());
@@ -142,7 +144,6 @@ impl Timeline {
                 self.index_record(indexer, raw)?;
             }
             indexer.decoder = Some((decoder, epoch));
-            indexer.ladder.feed(&self.wal, self.end())?;
             if fed + len as u64 >= received {
                 return Ok(());
             }

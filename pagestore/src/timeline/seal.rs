@@ -33,16 +33,20 @@ impl Timeline {
         self.seal_ancestor()?;
         let _sealing = lock(&self.sealing);
         self.adopt_map()?;
+        // What is below must be listed before anything is put above it.
+        let Some(base) = read(&self.memory).map.clone() else {
+            return if self.end() == self.start() {
+                Ok(None)
+            } else {
+                Err(self.not_readable(self.start()))
+            };
+        };
         let Some(frozen) = self.freeze()? else {
             return Ok(None);
         };
         let sealed = frozen.range().end;
         let entries = self.write_layers(&frozen)?;
-        let base = read(&self.memory).map.clone();
-        let map = match base {
-            Some(map) => map.with(sealed, entries),
-            None => LayerMap::new(sealed, entries),
-        };
+        let map = base.with(sealed, entries);
         let id = map.write(&self.core.objects)?;
         self.step("seal-after-map")?;
         lock(&self.indexer).ladder.write(sealed)?;
@@ -62,7 +66,11 @@ impl Timeline {
         let Some(ancestor) = &self.ancestor else {
             return Ok(());
         };
-        if read(&self.memory).map.is_none() && ancestor.sealed() < self.start() {
+        if read(&self.memory).map.is_some() {
+            return Ok(());
+        }
+        let reaches = |map: &Arc<LayerMap>| map.sealed() >= self.start();
+        if !read(&ancestor.memory).map.as_ref().is_some_and(reaches) {
             ancestor.seal()?;
         }
         Ok(())
