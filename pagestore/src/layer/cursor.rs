@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use neon_types::{KeyRange, Lsn, PackedKey};
 
-use super::Layer;
 use super::format::{Entries, Entry};
+use super::{Layer, LayerCache};
 use crate::Result;
 
 /// Stored bytes that one system call reads ahead.
@@ -19,15 +19,20 @@ pub(crate) struct LayerCursor {
     next_block: usize,
     ahead: VecDeque<Vec<u8>>,
     window: u64,
-    raw: Vec<u8>,
+    raw: Arc<Vec<u8>>,
     at: usize,
     /// Key, LSN, tag, and where the value lies in `raw`.
     current: Option<(PackedKey, Lsn, u8, std::ops::Range<usize>)>,
 }
 
 impl LayerCursor {
-    /// Returns a cursor at the first version of a key in `range`.
-    pub(crate) fn seek(layer: Arc<Layer>, range: KeyRange) -> Result<LayerCursor> {
+    /// Returns a cursor at the first version of a key in `range`. The first block comes through the cache, if there is one: whoever
+    /// scans many small ranges in key order finds it there the next time.
+    pub(crate) fn seek(
+        layer: Arc<Layer>,
+        cache: Option<&LayerCache>,
+        range: KeyRange,
+    ) -> Result<LayerCursor> {
         let next_block = layer.seek(&range.start, Lsn::INVALID);
         let mut cursor = LayerCursor {
             layer,
@@ -35,10 +40,17 @@ impl LayerCursor {
             next_block,
             ahead: VecDeque::new(),
             window: 0,
-            raw: Vec::new(),
+            raw: Arc::new(Vec::new()),
             at: 0,
             current: None,
         };
+        if let Some(cache) = cache
+            && let Some(first) = cursor.layer.index_entry(next_block)
+            && first.key < range.end
+        {
+            cursor.raw = cache.block(&cursor.layer, next_block)?;
+            cursor.next_block += 1;
+        }
         cursor.advance()?;
         while cursor.key().is_some_and(|key| key < range.start) {
             cursor.advance()?;
@@ -89,7 +101,7 @@ impl LayerCursor {
     /// Fetches the next block; false when the range ends before it.
     fn load(&mut self) -> Result<bool> {
         if let Some(raw) = self.ahead.pop_front() {
-            self.raw = raw;
+            self.raw = Arc::new(raw);
             self.at = 0;
             return Ok(true);
         }
@@ -112,7 +124,7 @@ impl LayerCursor {
         self.next_block = last;
         match self.ahead.pop_front() {
             Some(raw) => {
-                self.raw = raw;
+                self.raw = Arc::new(raw);
                 self.at = 0;
                 Ok(true)
             }

@@ -28,6 +28,7 @@ pub(crate) fn slice(objects: &ObjectStore, layer: Arc<Layer>, range: LsnRange) -
     let mut writer = LayerWriter::delta(objects, range)?;
     let mut cursor = LayerCursor::seek(
         layer,
+        None,
         KeyRange {
             start: PackedKey::MIN,
             end: PackedKey::MAX,

@@ -64,7 +64,7 @@ fn what_goes_in_comes_out_in_order() {
         (sealed.footer.entries, sealed.footer.distinct_keys),
         (versions.len() as u64, 300)
     );
-    let mut cursor = LayerCursor::seek(Arc::clone(&layer), KeyRange::ALL).unwrap();
+    let mut cursor = LayerCursor::seek(Arc::clone(&layer), None, KeyRange::ALL).unwrap();
     for (key, lsn, value) in &versions {
         let entry = cursor.entry().unwrap();
         assert_eq!((entry.key, entry.lsn), (*key, *lsn));
@@ -78,7 +78,7 @@ fn what_goes_in_comes_out_in_order() {
             start: key,
             end: key.next(),
         };
-        let cursor = LayerCursor::seek(Arc::clone(&layer), range).unwrap();
+        let cursor = LayerCursor::seek(Arc::clone(&layer), None, range).unwrap();
         let first = versions.iter().find(|(k, _, _)| *k == key).unwrap();
         assert_eq!(
             cursor.entry().map(|entry| (entry.key, entry.lsn)),

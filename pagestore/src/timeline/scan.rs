@@ -119,7 +119,7 @@ impl<'a> Merge<'a> {
             if let Source::Waiting(visit) = source {
                 let core = &self.timeline.core;
                 let layer = core.cache.layer(&core.objects, visit.entry.layer)?;
-                let cursor = LayerCursor::seek(layer, self.range)?;
+                let cursor = LayerCursor::seek(layer, Some(&core.cache), self.range)?;
                 let visit = *visit;
                 *source = Source::Layer { visit, cursor };
                 if let Some(key) = source.key() {
