@@ -1,1 +1,42 @@
-//! placeholder
+//! What end-to-end tests share: a hermetic place to run `neon` in, stock Postgres servers beside it, sessions that count what was
+//! acknowledged to them, and a proxy that cuts connections. Everything that a test starts is gone when its environment is dropped,
+//! after a panic too.
+
+mod environment;
+mod output;
+mod plain;
+mod postgres;
+mod process;
+mod proxy;
+mod repo;
+mod serve;
+mod writer;
+
+pub use environment::TestEnvironment;
+pub use output::{Output, Refused, assert_same};
+pub use plain::PlainServer;
+pub use postgres::TestPostgres;
+pub use process::{kill, postmaster_family, processes_below};
+pub use proxy::Proxy;
+pub use repo::{Place, TestRepo};
+pub use serve::{Serve, USER};
+pub use writer::{Connection, Writer};
+
+/// Runs each of the named functions, which take a [`TestEnvironment`] and a [`TestPostgres`], on Postgres 15 and on Postgres 17.
+#[macro_export]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[test]
+            fn on_15() {
+                let environment = $crate::TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+                super::$name(&environment, &$crate::TestPostgres::find(15));
+            }
+            #[test]
+            fn on_17() {
+                let environment = $crate::TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+                super::$name(&environment, &$crate::TestPostgres::find(17));
+            }
+        })*
+    };
+}

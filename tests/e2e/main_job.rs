@@ -1,0 +1,397 @@
+//! The main job on one machine: init, start, load, commit, branch, diverge, stop, export.
+
+use neon_tests_kit::{PlainServer, TestEnvironment, TestPostgres, TestRepo, assert_same, on_both};
+use serde_json::Value;
+
+on_both!(
+    a_cluster_is_branched_and_exported,
+    endpoints_come_and_go,
+    housekeeping_is_no_history,
+    json_has_its_shapes,
+    a_data_directory_is_taken_in
+);
+
+/// Two tables with an index and a sequence, some of it large enough for TOAST.
+const SHOP: &str = "create table customer(id serial primary key, name text unique, note text); \
+     create table orders(id bigint primary key, customer int references customer, price numeric(10,2)); \
+     insert into customer(name, note) select 'customer ' || i, repeat(md5(i::text), 200) from generate_series(1, 200) i; \
+     insert into orders select i, 1 + i % 200, i * 0.37 from generate_series(1, 5000) i; \
+     create index on orders(customer)";
+
+fn a_cluster_is_branched_and_exported(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let uri = repo.start("main");
+    let version = repo.sql("main", "show server_version_num");
+    assert_eq!(version[..2].parse(), Ok(postgres.major()));
+    assert_eq!(repo.sql("main", "show data_checksums"), "on");
+    assert_eq!(repo.sql("main", "select datcollate || ' ' || pg_encoding_to_char(encoding) from pg_database where datname = 'postgres'"), "C.UTF-8 UTF8");
+    TestPostgres::sql(&uri, SHOP);
+    repo.ok(&["commit", "-m", "customers and orders"]);
+
+    repo.ok(&["branch", "dev"]);
+    let dev = repo.start("dev");
+    assert_ne!(dev, uri, "two endpoints beside each other");
+    assert_same(
+        &TestPostgres::digests(&dev),
+        &TestPostgres::digests(&uri),
+        "tables of the branch",
+    );
+    // Both go on, each for itself, on the same rows, blocks and sequence.
+    TestPostgres::sql(
+        &dev,
+        "update orders set price = 0 where id <= 10; delete from customer where id = 200 and false; insert into customer(name) values ('of dev')",
+    );
+    TestPostgres::sql(
+        &uri,
+        "delete from orders where id > 4000; insert into customer(name) values ('of main'); alter table orders add column paid bool default false",
+    );
+    let counts = "select (select count(*) from orders), (select sum(price) from orders where id <= 10), (select string_agg(name, ',') from customer where name like 'of %')";
+    assert_eq!(TestPostgres::sql(&dev, counts), "5000|0.00|of dev");
+    assert_eq!(TestPostgres::sql(&uri, counts), "4000|20.35|of main");
+
+    // A branch of a branch, and one of a running branch: they hold what was acknowledged a moment ago.
+    repo.ok(&["branch", "nightly", "dev"]);
+    TestPostgres::sql(&dev, "drop table orders cascade");
+    let nightly = repo.start("nightly");
+    assert_eq!(TestPostgres::sql(&nightly, counts), "5000|0.00|of dev");
+    assert!(TestPostgres::amcheck(&nightly) > 100);
+    assert!(TestPostgres::amcheck(&dev) > 100);
+
+    let content = postgres.content(&uri);
+    let digests = TestPostgres::digests(&uri);
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
+    export_equals(&repo, postgres, "main", &content, &digests);
+}
+
+/// Exports a revision and compares what stock Postgres makes of it.
+fn export_equals(repo: &TestRepo<'_>, postgres: &TestPostgres, revision: &str, content: &str, digests: &str) {
+    let environment = repo.environment();
+    let plain = environment.path("plain");
+    let exported = repo.json(&["export", revision, "--pgdata", plain.to_str().expect("text")]);
+    assert_eq!(exported["lsn"], repo.json(&["show", revision])["lsn"]);
+    let server = PlainServer::start(environment, postgres, &plain);
+    assert_same(
+        &postgres.content(&server.uri()),
+        content,
+        "contents of the export",
+    );
+    assert_same(
+        &TestPostgres::digests(&server.uri()),
+        digests,
+        "tables of the export",
+    );
+    assert_eq!(server.sql("select pg_is_in_recovery()"), "f");
+    server.sql("insert into customer(name) values ('outside')");
+    assert!(TestPostgres::amcheck(&server.uri()) > 100);
+    server.stop();
+    // Its directory is not empty now.
+    let refused = repo.refused(&["export", revision, "--pgdata", plain.to_str().expect("text")]);
+    assert!(refused.says("not empty"), "{refused:?}");
+}
+
+fn endpoints_come_and_go(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let port = environment.port().to_string();
+    let uri = repo.ok(&["start", "--port", &port]);
+    assert!(
+        uri.starts_with("postgresql://postgres:") && uri.ends_with(&format!("@127.0.0.1:{port}/postgres")),
+        "{uri}"
+    );
+    TestPostgres::sql(&uri, SHOP);
+    let again = repo.neon(&["start"]);
+    assert_eq!(again.success(), uri, "a second start prints the same");
+    assert!(again.stderr.contains("runs already"), "{}", again.stderr);
+    assert_eq!(repo.uri("main"), uri);
+    assert_eq!(repo.ok(&["uri"]), uri);
+    assert_eq!(
+        repo.ok(&["psql", "--", "-Atc", "select count(*) from orders"]),
+        "5000"
+    );
+    assert_eq!(
+        repo.neon(&["psql", "main", "--", "-c", "select 1/0"]).code(),
+        Some(1),
+        "psql's own exit code"
+    );
+    let status = repo.json(&["status"]);
+    assert_eq!(status["daemon"].as_u64(), repo.daemon().map(u64::from));
+    assert_eq!(status["endpoints"][0]["state"], "running");
+    assert_eq!(status["endpoints"][0]["port"].to_string(), port);
+    assert_eq!(
+        status["endpoints"][0]["pid"].as_u64(),
+        repo.postmaster("main").map(u64::from)
+    );
+
+    let pid = repo.postmaster("main").expect("it runs");
+    let stopped = repo.json(&["stop"]);
+    assert_eq!(stopped[0]["was_running"], true);
+    assert!(
+        stopped[0]["commit"].is_string(),
+        "what was written is committed: {stopped}"
+    );
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(repo.refused(&["uri"]).says("neon start main"));
+    let again = repo.json(&["stop"]);
+    assert_eq!(again[0]["was_running"], false, "a second stop does nothing");
+
+    assert_eq!(repo.start("main"), uri, "same port, same password");
+    assert_eq!(
+        repo.sql("main", "select count(*), max(price) from orders"),
+        "5000|1850.00"
+    );
+    // The default branch of commands.
+    repo.ok(&["branch", "other"]);
+    repo.ok(&["switch", "other"]);
+    assert_eq!(repo.json(&["status"])["head"], "other");
+    let other = repo.ok(&["start"]);
+    assert_ne!(other, uri);
+    repo.ok(&["stop", "--all"]);
+    let states = repo.json(&["status"])["endpoints"].clone();
+    assert!(
+        states
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(|one| one["state"] != "running"),
+        "{states}"
+    );
+    assert_eq!(repo.start("main"), uri);
+}
+
+/// Looking does not write: neither commits nor divergence come of starting, reading, vacuuming and stopping.
+fn housekeeping_is_no_history(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, SHOP);
+    repo.ok(&["stop"]);
+    let before = repo.place("main");
+    let log = repo.json(&["log"]);
+    for _ in 0..2 {
+        let uri = repo.start("main");
+        TestPostgres::sql(&uri, "select count(*) from orders where price > 5; checkpoint");
+        assert!(repo.json(&["stop"])[0]["commit"].is_null());
+    }
+    repo.ok(&["branch", "look"]);
+    let look = repo.start("look");
+    TestPostgres::sql(&look, "select sum(price) from orders");
+    repo.ok(&["stop", "look"]);
+    assert_eq!(repo.place("look"), before);
+    assert_eq!(repo.place("main"), before);
+    assert_eq!(
+        repo.json(&["log"]).as_array().map(Vec::len),
+        log.as_array().map(Vec::len)
+    );
+}
+
+#[track_caller]
+fn assert_keys(value: &Value, keys: &[&str]) {
+    let mut wanted = keys.to_vec();
+    wanted.sort_unstable();
+    let mut found: Vec<&str> = value
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, wanted, "{value}");
+}
+
+fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let version = postgres.major().to_string();
+    let made = environment
+        .neon(&["init", "shop", "--pg-version", &version, "--json"])
+        .json();
+    assert_keys(
+        &made,
+        &[
+            "directory",
+            "repository",
+            "branch",
+            "commit",
+            "lsn",
+            "pg_version",
+            "notes",
+        ],
+    );
+    assert_eq!(made["pg_version"], postgres.major());
+    assert_eq!(made["branch"], "main");
+    let repo = environment.repo("shop");
+    let endpoint = repo.json(&["start"]);
+    assert_keys(
+        &endpoint,
+        &[
+            "name",
+            "uri",
+            "port",
+            "socket_directory",
+            "read_only",
+            "already_running",
+            "pid",
+            "timeline",
+            "lsn",
+            "notes",
+        ],
+    );
+    TestPostgres::sql(
+        endpoint["uri"].as_str().expect("text"),
+        "create table t as select 1 as one",
+    );
+    let moved = repo.json(&[
+        "commit",
+        "-m",
+        "one\n\nand only",
+        "--author",
+        "Ada <ada@example.org>",
+    ]);
+    assert_keys(
+        &moved,
+        &["name", "commit", "timeline", "lsn", "made_commit", "notes"],
+    );
+    assert_eq!(moved["made_commit"], true);
+    let tag = repo.json(&["tag", "v1"]);
+    assert_eq!(
+        (&tag["commit"], &tag["made_commit"]),
+        (&moved["commit"], &Value::Bool(false))
+    );
+    let tags = repo.json(&["tag"]);
+    assert_keys(&tags[0], &["name", "commit", "lsn", "message"]);
+    assert_eq!(tags[0]["message"], "one", "the first line");
+    let branches = repo.json(&["branch"]);
+    assert_keys(
+        &branches[0],
+        &[
+            "name", "head", "commit", "timeline", "lsn", "parent", "fork_lsn", "endpoint", "port", "size",
+            "upstream", "tracking",
+        ],
+    );
+    assert_eq!(
+        (&branches[0]["name"], &branches[0]["endpoint"]),
+        (&"main".into(), &"running".into())
+    );
+    assert!(branches[0]["size"].as_u64() > Some(5 << 20), "{branches}");
+    let status = repo.json(&["status"]);
+    assert_keys(
+        &status,
+        &[
+            "directory",
+            "repository",
+            "head",
+            "pg_version",
+            "daemon",
+            "endpoints",
+            "branches",
+            "size",
+        ],
+    );
+    assert_keys(
+        &status["endpoints"][0],
+        &["name", "state", "port", "pid", "read_only", "received"],
+    );
+
+    let log = repo.json(&["log"]);
+    let commit_keys = &[
+        "id",
+        "timeline",
+        "lsn",
+        "parents",
+        "refs",
+        "author",
+        "time",
+        "message",
+        "pg_version_num",
+        "system_id",
+        "last_transaction_time",
+        "size",
+        "path",
+        "wal_segments",
+    ];
+    assert_keys(&log[0], commit_keys);
+    let ids: Vec<&Value> = log
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|commit| &commit["id"])
+        .collect();
+    assert_eq!(ids, [&moved["commit"], &made["commit"]], "newest first");
+    assert_eq!(log[0]["author"], "Ada <ada@example.org>");
+    assert_eq!(log[0]["parents"][0], made["commit"]);
+    let refs: Vec<&str> = log[0]["refs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        refs.iter().any(|name| name.ends_with("main")) && refs.iter().any(|name| name.ends_with("v1")),
+        "{refs:?}"
+    );
+    assert_eq!(
+        repo.json(&["log", "-n", "1"]).as_array().expect("a list").len(),
+        1
+    );
+    let shown = repo.json(&["show", "v1"]);
+    assert_keys(&shown, commit_keys);
+    assert_eq!(shown["id"], moved["commit"]);
+    assert!(shown["size"].as_u64() > Some(5 << 20), "{shown}");
+    assert!(!shown["path"].as_array().expect("a list").is_empty());
+    assert!(shown["last_transaction_time"].is_string(), "{shown}");
+    let text = repo.ok(&["log"]);
+    assert!(
+        text.contains("Ada <ada@example.org>") && text.contains("one"),
+        "{text}"
+    );
+
+    let setting = repo.json(&["config", "get", "pagestore.seal_megabytes"]);
+    assert_keys(&setting, &["key", "value"]);
+    let stopped = repo.json(&["stop", "--all"]);
+    assert_keys(&stopped[0], &["name", "commit", "lsn", "was_running"]);
+    let checked = repo.json(&["fsck"]);
+    assert_keys(
+        &checked,
+        &["objects", "bytes", "refs", "commits", "layer_maps", "findings"],
+    );
+    assert_eq!(checked["findings"].as_array().map(Vec::len), Some(0));
+    let error = repo.neon(&["show", "nowhere", "--json"]);
+    assert_eq!((error.code(), error.stdout.as_str()), (Some(1), ""));
+    let error: Value = serde_json::from_str(&error.stderr).expect("errors are JSON too");
+    assert_keys(&error["error"], &["code", "message", "caused_by", "hint"]);
+    assert_eq!(error["error"]["code"], "unknown_revision");
+}
+
+fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let pgdata = PlainServer::initdb(environment, postgres, "plain");
+    let server = PlainServer::start(environment, postgres, &pgdata);
+    server.sql(SHOP);
+    server.sql("create database second");
+    let (content, digests) = (
+        postgres.content(&server.uri()),
+        TestPostgres::digests(&server.uri()),
+    );
+    let from = pgdata.to_str().expect("text");
+    let running = environment.neon(&["init", "shop", "--from", from]).refused();
+    assert!(running.says("running") && running.says("stop"), "{running:?}");
+    assert!(!environment.path("shop/.neon").exists(), "nothing half-made");
+    server.stop();
+
+    let made = environment
+        .neon(&["init", "shop", "--from", from, "--json"])
+        .json();
+    assert_eq!(made["pg_version"], postgres.major());
+    let repo = environment.repo("shop");
+    let uri = repo.start("main");
+    assert_same(&postgres.content(&uri), &content, "contents of the import");
+    assert_same(&TestPostgres::digests(&uri), &digests, "tables of the import");
+    assert_eq!(
+        TestPostgres::sql(&uri, "select count(*) from pg_database where datname = 'second'"),
+        "1"
+    );
+    TestPostgres::sql(&uri, "insert into customer(name) values ('inside')");
+    assert!(TestPostgres::amcheck(&uri) > 100);
+    repo.ok(&["stop"]);
+    repo.fsck();
+    // The same directory, taken in twice, is the same history.
+    environment.neon(&["init", "twin", "--from", from]).success();
+    let twin = environment.repo("twin");
+    assert_eq!(twin.place("main").timeline, repo.place("main~1").timeline);
+}

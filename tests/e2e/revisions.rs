@@ -1,0 +1,115 @@
+//! Every way to name a position, and that it shows what was there.
+
+use neon_tests_kit::{TestEnvironment, TestPostgres, on_both};
+
+on_both!(the_past_is_shown, a_position_is_looked_at);
+
+fn the_past_is_shown(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let uri = repo.start("main");
+    // Returns the moment and the position after a statement.
+    let after = |sql: &str| -> (String, String) {
+        TestPostgres::sql(&uri, sql);
+        let line = TestPostgres::sql(
+            &uri,
+            "select clock_timestamp() || '|' || pg_current_wal_insert_lsn()",
+        );
+        let (time, lsn) = line.split_once('|').expect("two columns");
+        (time.to_owned(), lsn.to_owned())
+    };
+    let (zero, _) = after("select 1");
+    let first = after(
+        "create table t(i int primary key, x text); insert into t select i, md5(i::text) from generate_series(1, 1000) i",
+    );
+    repo.ok(&["commit", "-m", "first"]);
+    let second = after("update t set x = 'second' where i <= 100");
+    repo.ok(&["tag", "v2"]);
+    let third = after("delete from t where i > 50; vacuum t; checkpoint");
+    repo.ok(&["commit", "-m", "third"]);
+    let fourth = after("drop table t");
+    // Long after all of it, with more of the cluster changed and everything sealed.
+    after("create table later as select generate_series(1, 1000) i");
+    repo.ok(&["commit", "-m", "fifth"]);
+
+    let look = "select count(*), count(*) filter (where x = 'second'), coalesce(max(i), 0) from t";
+    let shows = |name: &str, revision: &str, expected: &str| {
+        repo.ok(&["branch", name, revision]);
+        let uri = repo.start(name);
+        assert_eq!(TestPostgres::sql(&uri, look), expected, "{revision}");
+        assert!(TestPostgres::amcheck(&uri) > 100, "{revision}");
+        repo.ok(&["stop", name]);
+    };
+    shows("a-lsn", &format!("main@{}", first.1), "1000|0|1000");
+    shows("a-time", &format!("main@{{{}}}", first.0), "1000|0|1000");
+    shows("a-commit", "main~2", "1000|0|1000");
+    shows("b-lsn", &format!("main@{}", second.1), "1000|100|1000");
+    shows("b-time", &format!("main@{{{}}}", second.0), "1000|100|1000");
+    shows("b-tag", "v2", "1000|100|1000");
+    shows("c-lsn", &format!("main@{}", third.1), "50|50|50");
+    shows("c-time", &format!("main@{{{}}}", third.0), "50|50|50");
+    let commit = repo.place("main~1").commit;
+    shows("c-commit", &commit, "50|50|50");
+    shows("c-prefix", &commit[..12], "50|50|50");
+    for (name, revision) in [
+        ("d-lsn", format!("main@{}", fourth.1)),
+        ("d-time", format!("main@{{{}}}", fourth.0)),
+    ] {
+        repo.ok(&["branch", name, &revision]);
+        let uri = repo.start(name);
+        assert_eq!(
+            TestPostgres::sql(
+                &uri,
+                "select to_regclass('t') is null, to_regclass('later') is null"
+            ),
+            "t|t"
+        );
+        repo.ok(&["stop", name]);
+    }
+    // Before the first transaction of all.
+    repo.ok(&["branch", "zero", &format!("main@{{{zero}}}")]);
+    assert_eq!(
+        TestPostgres::sql(&repo.start("zero"), "select to_regclass('t') is null"),
+        "t"
+    );
+    // A branch of the past goes on by itself.
+    let uri = repo.start("b-tag");
+    TestPostgres::sql(
+        &uri,
+        "insert into t select i, 'branch' from generate_series(2001, 2100) i",
+    );
+    assert_eq!(TestPostgres::sql(&uri, look), "1100|100|2100");
+    assert_eq!(repo.sql("main", "select to_regclass('t') is null"), "t");
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
+}
+
+fn a_position_is_looked_at(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, "create table t as select generate_series(1, 100) i");
+    repo.ok(&["tag", "v1"]);
+    let lsn = repo.place("v1").lsn;
+    TestPostgres::sql(&uri, "delete from t");
+    for revision in ["v1", &format!("main@{lsn}")] {
+        let look = repo.start(revision);
+        assert_eq!(
+            TestPostgres::sql(&look, "select count(*), pg_is_in_recovery() from t"),
+            "100|t"
+        );
+        for write in ["insert into t values (1)", "create table u(i int)", "vacuum t"] {
+            let refused = TestPostgres::try_sql(&look, write);
+            assert!(!refused.status.success(), "{write}: {}", refused.describe());
+        }
+        let again = repo.neon(&["start", revision]);
+        assert_eq!(again.success(), look);
+        repo.ok(&["stop", revision]);
+        assert!(repo.neon(&["uri", revision]).code() == Some(1));
+    }
+    assert_eq!(
+        TestPostgres::sql(&uri, "select count(*) from t"),
+        "0",
+        "the branch never noticed"
+    );
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
+}

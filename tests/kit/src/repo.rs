@@ -1,0 +1,163 @@
+//! A repository of a test, and how a test talks to it: always through the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::environment::TestEnvironment;
+use crate::output::{Output, Refused};
+use crate::postgres::TestPostgres;
+
+/// A repository in the directory of a test.
+#[derive(Clone)]
+pub struct TestRepo<'e> {
+    environment: &'e TestEnvironment,
+    directory: PathBuf,
+}
+
+/// Where a branch or revision is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Commit id, in full.
+    pub commit: String,
+    /// Timeline id.
+    pub timeline: String,
+    /// LSN.
+    pub lsn: String,
+}
+
+impl<'e> TestRepo<'e> {
+    pub(crate) fn new(environment: &'e TestEnvironment, directory: PathBuf) -> TestRepo<'e> {
+        TestRepo {
+            environment,
+            directory,
+        }
+    }
+
+    /// Returns the environment that it is in.
+    pub fn environment(&self) -> &'e TestEnvironment {
+        self.environment
+    }
+
+    /// Returns the directory that holds `.neon/`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns a path in `.neon/`.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.directory.join(".neon").join(path)
+    }
+
+    /// Returns `neon` in this repository, not started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.environment.neon_command(&self.directory, args)
+    }
+
+    /// Runs `neon` in this repository.
+    pub fn neon(&self, args: &[&str]) -> Output {
+        Output::of(&mut self.command(args))
+    }
+
+    /// Runs `neon`, which must succeed; returns its stdout.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        self.neon(args).success()
+    }
+
+    /// Runs `neon --json`, which must succeed; returns its result.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.neon(&[args, &["--json"]].concat()).json()
+    }
+
+    /// Runs `neon`, which must refuse; returns what it said.
+    #[track_caller]
+    pub fn refused(&self, args: &[&str]) -> Refused {
+        self.neon(args).refused()
+    }
+
+    /// Starts an endpoint; returns its URI, which is the last line on stdout.
+    #[track_caller]
+    pub fn start(&self, revision: &str) -> String {
+        let stdout = self.ok(&["start", revision]);
+        stdout.lines().next_back().expect("a URI").to_owned()
+    }
+
+    /// Returns the URI of a running endpoint.
+    #[track_caller]
+    pub fn uri(&self, branch: &str) -> String {
+        self.ok(&["uri", branch])
+    }
+
+    /// Runs SQL on the endpoint of a branch.
+    #[track_caller]
+    pub fn sql(&self, branch: &str, sql: &str) -> String {
+        TestPostgres::sql(&self.uri(branch), sql)
+    }
+
+    /// Runs SQL on the endpoint of a branch, which is started when it does not run.
+    #[track_caller]
+    pub fn sql_on(&self, branch: &str, sql: &str) -> String {
+        TestPostgres::sql(&self.start(branch), sql)
+    }
+
+    /// Returns where a revision is.
+    #[track_caller]
+    pub fn place(&self, revision: &str) -> Place {
+        let shown = self.json(&["show", revision]);
+        let text = |key: &str| shown[key].as_str().expect("text").to_owned();
+        Place {
+            commit: text("id"),
+            timeline: text("timeline"),
+            lsn: text("lsn"),
+        }
+    }
+
+    /// Sets a setting.
+    #[track_caller]
+    pub fn set(&self, key: &str, value: &str) {
+        self.ok(&["config", "set", key, value]);
+    }
+
+    /// Checks the repository; it must be well.
+    #[track_caller]
+    pub fn fsck(&self) {
+        let output = self.neon(&["fsck"]);
+        assert!(output.status.success(), "{}", output.describe());
+    }
+
+    /// Returns the process id of the daemon, as the repository says.
+    pub fn daemon(&self) -> Option<u32> {
+        fs::read_to_string(self.inside("neon.pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// Returns the process id of an endpoint's postmaster, as its data directory says.
+    pub fn postmaster(&self, branch: &str) -> Option<u32> {
+        crate::process::postmaster_of(&self.inside(&format!("endpoints/{branch}/pgdata")))
+    }
+
+    /// Returns bytes of all objects.
+    pub fn object_bytes(&self) -> u64 {
+        fn size(path: &Path) -> u64 {
+            let Ok(metadata) = fs::symlink_metadata(path) else {
+                return 0;
+            };
+            if !metadata.is_dir() {
+                return metadata.len();
+            }
+            let Ok(entries) = fs::read_dir(path) else { return 0 };
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| size(&entry.path()))
+                .sum()
+        }
+        size(&self.inside("objects"))
+    }
+}
