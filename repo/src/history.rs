@@ -79,12 +79,13 @@ impl Repository {
         Ok(path)
     }
 
-    /// Returns the timeline that this repository writes `branch` on, when it continues the branch's head.
+    /// Returns the timeline that `branch` was written on here, when it continues the branch's head. In a copied repository its
+    /// writer is the original: it is read to its end, and not extended.
     pub(crate) fn open_timeline(&self, branch: &str, head: &Commit) -> Result<Option<Arc<Timeline>>> {
         for id in self.pages.list() {
             let timeline = self.timeline(id)?;
             let state = timeline.state();
-            if state.branch.as_deref() != Some(branch) || state.writer != self.writer {
+            if state.branch.as_deref() != Some(branch) {
                 continue;
             }
             let path = self.path_of(&timeline)?;

@@ -11,6 +11,7 @@ use std::path::Path;
 use neon_objects::durable;
 use neon_types::RepoId;
 
+use crate::endpoint;
 use crate::error::{RepoError, Result};
 use crate::world::World;
 
@@ -21,7 +22,7 @@ pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
     let path = neon_dir.join(FILE);
     let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
     let place = format!("{}:{}", metadata.dev(), metadata.ino());
-    match fs::read_to_string(&path) {
+    let copied = match fs::read_to_string(&path) {
         Ok(text) => {
             if let Some((id, stamp)) = text.trim_end().split_once(' ')
                 && stamp == place
@@ -30,11 +31,30 @@ pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
                 return Ok(id);
             }
             tracing::warn!("this repository was copied or restored: it continues on timelines of its own");
+            true
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
         Err(error) => return Err(RepoError::io("read", path)(error)),
+    };
+    if copied {
+        forget_processes(neon_dir)?;
     }
     let id = crate::world::new_repo_id(world);
     durable::replace(&path, format!("{id} {place}\n").as_bytes(), 0o600)?;
     Ok(id)
+}
+
+/// Removes the `postmaster.pid` files that were copied along: they name processes and shared memory of the original's servers,
+/// which may well be running.
+fn forget_processes(neon_dir: &Path) -> Result<()> {
+    for name in endpoint::names(neon_dir)? {
+        let pid_file = endpoint::pgdata_of(neon_dir, &name).join("postmaster.pid");
+        match fs::remove_file(&pid_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RepoError::io("remove", pid_file)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

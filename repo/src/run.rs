@@ -83,7 +83,12 @@ impl Repository {
             return self.describe(branch, pid, true, Vec::new());
         }
         self.endpoints.receivers().remove(branch);
-        self.take_in(branch)?;
+        if let Some(place) = self.take_in(branch)?
+            && self.timeline(place.position().timeline)?.state().writer != self.writer
+        {
+            // A copy: what the original had written goes on as history, on which a timeline of ours forks (law 1).
+            self.commit_tail(branch, &place, None, None)?;
+        }
         let (_, head) = self.head_of(branch)?;
         let known = self.endpoint_file(branch)?;
         let timeline = self.timeline_to_write(branch, &head, known.as_ref())?;
@@ -234,7 +239,9 @@ impl Repository {
         head: &Commit,
         known: Option<&EndpointFile>,
     ) -> Result<Arc<Timeline>> {
-        if let Some(timeline) = self.open_timeline(branch, head)? {
+        if let Some(timeline) = self.open_timeline(branch, head)?
+            && timeline.state().writer == self.writer
+        {
             return Ok(timeline);
         }
         if let Some(file) = known {

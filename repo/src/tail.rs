@@ -62,9 +62,6 @@ impl Repository {
         let Ok(timeline) = self.pages.get(file.timeline) else {
             return Ok(());
         };
-        if timeline.state().writer != self.writer {
-            return Ok(());
-        }
         timeline.index_wal()?;
         let from = timeline.end();
         let prev = timeline.record_at_or_before(from)?.start;
@@ -145,9 +142,6 @@ impl Repository {
 
     /// Closes a timeline to writing: removed when it never became history, cut to what was published else.
     fn close(&self, timeline: &Arc<Timeline>) -> Result<()> {
-        if timeline.state().writer != self.writer {
-            return Ok(());
-        }
         if timeline.state().provisional {
             return Ok(self.pages.remove(timeline.id())?);
         }
