@@ -229,7 +229,7 @@ fn the_same_directory_has_the_same_id_and_another_byte_another() {
 fn refusal(change: impl FnOnce(&Path)) -> ImportError {
     let dir = directory();
     change(dir.path());
-    run(dir.path()).err().expect("it was taken")
+    run(dir.path()).expect_err("it was taken")
 }
 
 #[test]

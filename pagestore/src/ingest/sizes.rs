@@ -14,15 +14,22 @@ const MAX_REMEMBERED: usize = 1 << 17;
 /// Sizes that were looked up or changed; None for a relation that does not exist.
 #[derive(Default)]
 pub(super) struct Sizes {
-    known: HashMap<RelTag, Option<RelSize>>,
-    /// Relations whose size changed in the record at hand.
+    known: HashMap<RelTag, Known>,
+    /// Relations whose size changed in the record at hand, once each.
     changed: Vec<RelTag>,
+}
+
+/// What is known of a relation.
+struct Known {
+    size: Option<RelSize>,
+    /// It is in the list of those that changed.
+    changed: bool,
 }
 
 impl Sizes {
     /// Returns the size of `rel`, None when it does not exist.
     pub(super) fn get(&mut self, rel: RelTag, state: &dyn State) -> Result<Option<&RelSize>> {
-        self.entry(rel, state).map(|entry| entry.as_ref())
+        self.entry(rel, state).map(|known| known.size.as_ref())
     }
 
     /// A record names `block`, and ends above `start`: the relation has that block from then on.
@@ -30,14 +37,13 @@ impl Sizes {
         let size = block.checked_add(1).ok_or_else(|| {
             PageStoreError::damaged(format!("a record of {rel}"), "it names block 4294967295")
         })?;
-        let entry = self.entry(rel, state)?;
-        match entry {
+        match &mut self.entry(rel, state)?.size {
             Some(known) if known.size >= size => return Ok(()),
             Some(known) => known.size = size,
             // As Postgres: a record of a relation that nobody created creates it. What was there before the record is
             // of another relation of that name.
-            None => {
-                *entry = Some(RelSize {
+            unknown => {
+                *unknown = Some(RelSize {
                     size,
                     ..RelSize::created(start)
                 });
@@ -49,9 +55,9 @@ impl Sizes {
 
     /// The record that ends at `end` creates the fork, unless it exists.
     pub(super) fn create(&mut self, rel: RelTag, end: Lsn, state: &dyn State) -> Result<()> {
-        let entry = self.entry(rel, state)?;
-        if entry.is_none() {
-            *entry = Some(RelSize::created(end));
+        let known = self.entry(rel, state)?;
+        if known.size.is_none() {
+            known.size = Some(RelSize::created(end));
             self.mark(rel);
         }
         Ok(())
@@ -59,7 +65,7 @@ impl Sizes {
 
     /// The record that ends at `end` cuts the fork to `blocks` blocks, if it is longer.
     pub(super) fn truncate(&mut self, rel: RelTag, blocks: u32, end: Lsn, state: &dyn State) -> Result<()> {
-        if let Some(known) = self.entry(rel, state)?
+        if let Some(known) = &mut self.entry(rel, state)?.size
             && known.size > blocks
         {
             known.truncate(blocks, end);
@@ -78,7 +84,7 @@ impl Sizes {
 
     /// The record drops one fork.
     pub(super) fn drop_fork(&mut self, rel: RelTag, state: &dyn State) -> Result<()> {
-        if self.entry(rel, state)?.take().is_some() {
+        if self.entry(rel, state)?.size.take().is_some() {
             self.mark(rel);
         }
         Ok(())
@@ -86,7 +92,9 @@ impl Sizes {
 
     /// The record replaces whatever `rel` was.
     pub(super) fn set(&mut self, rel: RelTag, size: RelSize) {
-        self.known.insert(rel, Some(size));
+        let changed = self.known.get(&rel).is_some_and(|known| known.changed);
+        let size = Some(size);
+        self.known.insert(rel, Known { size, changed });
         self.mark(rel);
     }
 
@@ -110,13 +118,13 @@ impl Sizes {
 
     /// Returns what changed since the last call: the new size of each relation, None for one that was dropped.
     pub(super) fn take_changes(&mut self) -> Vec<(RelTag, Option<RelSize>)> {
-        if self.changed.is_empty() {
-            return Vec::new();
-        }
-        let changed = std::mem::take(&mut self.changed);
-        let changes = changed
+        let changes = std::mem::take(&mut self.changed)
             .into_iter()
-            .map(|rel| (rel, self.known.get(&rel).cloned().flatten()))
+            .filter_map(|rel| {
+                let known = self.known.get_mut(&rel)?;
+                known.changed = false;
+                Some((rel, known.size.clone()))
+            })
             .collect();
         if self.known.len() > MAX_REMEMBERED {
             self.known.clear();
@@ -125,12 +133,15 @@ impl Sizes {
     }
 
     fn mark(&mut self, rel: RelTag) {
-        if !self.changed.contains(&rel) {
+        if let Some(known) = self.known.get_mut(&rel)
+            && !known.changed
+        {
+            known.changed = true;
             self.changed.push(rel);
         }
     }
 
-    fn entry(&mut self, rel: RelTag, state: &dyn State) -> Result<&mut Option<RelSize>> {
+    fn entry(&mut self, rel: RelTag, state: &dyn State) -> Result<&mut Known> {
         use std::collections::hash_map::Entry;
         match self.known.entry(rel) {
             Entry::Occupied(known) => Ok(known.into_mut()),
@@ -143,7 +154,7 @@ impl Sizes {
                     ),
                     None => None,
                 };
-                Ok(vacant.insert(size))
+                Ok(vacant.insert(Known { size, changed: false }))
             }
         }
     }

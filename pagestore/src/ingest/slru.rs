@@ -1,5 +1,7 @@
 //! SLRUs: which of their pages exist, and what records write into them.
 
+use std::collections::BTreeMap;
+
 use neon_postgres::records::multixact::Member;
 use neon_redo::change::{
     Change, MEMBERS_PER_MEMBERS_PAGE, MULTIXACTS_PER_OFFSETS_PAGE, MultixactMember, MultixactOffset,
@@ -8,7 +10,7 @@ use neon_redo::change::{
 use neon_types::{Key, SlruKind};
 
 use super::{Effect, State};
-use crate::items::{PAGES_PER_SEGMENT, SlruSegments};
+use crate::items::{MAX_RUNS, PAGES_PER_SEGMENT, SlruSegments};
 use crate::{PageStoreError, Result, Value};
 
 /// Members after which numbers begin again: the last page is not full.
@@ -40,12 +42,21 @@ impl Slrus {
         Ok(entry.get_or_insert_default())
     }
 
-    /// Makes sure that the page exists. Returns false when it did not.
-    fn ensure(&mut self, kind: SlruKind, page: u64, state: &dyn State, out: &mut Effects) -> Result<bool> {
+    /// Makes sure that the pages exist. Returns true when all of them did.
+    fn ensure(
+        &mut self,
+        kind: SlruKind,
+        pages: impl IntoIterator<Item = u64>,
+        state: &dyn State,
+        out: &mut Effects,
+    ) -> Result<bool> {
         let segments = self.segments(kind, state)?;
-        let existed = !segments.insert(page);
+        let mut existed = true;
+        for page in pages {
+            existed &= !segments.insert(page);
+        }
         if !existed {
-            put_segments(kind, segments, out);
+            put_segments(kind, segments, out)?;
         }
         Ok(existed)
     }
@@ -63,14 +74,14 @@ impl Slrus {
             // See `multixact`: the first offset of this page came before the record that zeroes it.
             let implicit = segments.implicit.take();
             if implicit.is_some() {
-                put_segments(kind, segments, out);
+                put_segments(kind, segments, out)?;
             }
             if implicit == Some(page) {
                 return Ok(());
             }
         }
         if segments.insert(page) {
-            put_segments(kind, segments, out);
+            put_segments(kind, segments, out)?;
         }
         put_change(kind, page, &Change::Zero, out);
         Ok(())
@@ -84,8 +95,9 @@ impl Slrus {
         state: &dyn State,
         out: &mut Effects,
     ) -> Result<()> {
-        for (page, slots) in by_page(xids, XACTS_PER_CLOG_PAGE) {
-            self.ensure(SlruKind::Clog, page, state, out)?;
+        let pages = by_page(xids, XACTS_PER_CLOG_PAGE);
+        self.ensure(SlruKind::Clog, pages.keys().copied(), state, out)?;
+        for (page, slots) in pages {
             let change = Change::XactStatus {
                 state: xact_state,
                 slots,
@@ -104,8 +116,9 @@ impl Slrus {
         state: &dyn State,
         out: &mut Effects,
     ) -> Result<()> {
-        for (page, slots) in by_page(xids, XACTS_PER_COMMIT_TS_PAGE) {
-            self.ensure(SlruKind::CommitTs, page, state, out)?;
+        let pages = by_page(xids, XACTS_PER_COMMIT_TS_PAGE);
+        self.ensure(SlruKind::CommitTs, pages.keys().copied(), state, out)?;
+        for (page, slots) in pages {
             put_change(
                 SlruKind::CommitTs,
                 page,
@@ -124,7 +137,7 @@ impl Slrus {
         out: &mut Effects,
     ) -> Result<()> {
         let page = u64::from(next_xid / XACTS_PER_COMMIT_TS_PAGE);
-        if !self.ensure(SlruKind::CommitTs, page, state, out)? {
+        if !self.ensure(SlruKind::CommitTs, [page], state, out)? {
             put_change(SlruKind::CommitTs, page, &Change::Zero, out);
         }
         Ok(())
@@ -163,7 +176,7 @@ impl Slrus {
             offset,
         };
         let mut entries = vec![entry(slot, first)];
-        self.ensure(kind, page, state, out)?;
+        self.ensure(kind, [page], state, out)?;
         if next_page == page {
             entries.push(entry(next_slot, next_first));
         } else {
@@ -171,7 +184,7 @@ impl Slrus {
             let fresh = segments.insert(next_page);
             if fresh {
                 segments.implicit = Some(next_page);
-                put_segments(kind, segments, out);
+                put_segments(kind, segments, out)?;
             }
             let change = Change::MultixactOffsets {
                 fresh,
@@ -213,13 +226,9 @@ impl Slrus {
                 _ => pages.push((page, vec![member])),
             }
         }
-        let mut grown = false;
+        self.ensure(kind, pages.iter().map(|(page, _)| *page), state, out)?;
         for (page, members) in pages {
-            grown |= self.segments(kind, state)?.insert(page);
             put_change(kind, page, &Change::MultixactMembers(members), out);
-        }
-        if grown {
-            put_segments(kind, self.segments(kind, state)?, out);
         }
         Ok(())
     }
@@ -281,7 +290,7 @@ impl Slrus {
         if removed.is_empty() {
             return Ok(());
         }
-        put_segments(kind, segments, out);
+        put_segments(kind, segments, out)?;
         for page in removed {
             out.push((
                 Key::SlruPage { kind, page },
@@ -292,11 +301,18 @@ impl Slrus {
     }
 }
 
-fn put_segments(kind: SlruKind, segments: &SlruSegments, out: &mut Effects) {
+fn put_segments(kind: SlruKind, segments: &SlruSegments, out: &mut Effects) -> Result<()> {
+    if segments.runs().len() > MAX_RUNS {
+        return Err(PageStoreError::damaged(
+            format!("the WAL's use of {}", kind.directory()),
+            format!("its pages lie in more than {MAX_RUNS} places"),
+        ));
+    }
     let key = Key::SlruSegments(kind);
     // One version of a key for each record: the last counts.
     out.retain(|(known, _)| *known != key);
     out.push((key, Effect::Put(key, Value::Item(segments.encode()))));
+    Ok(())
 }
 
 fn put_change(kind: SlruKind, page: u64, change: &Change, out: &mut Effects) {
@@ -304,23 +320,14 @@ fn put_change(kind: SlruKind, page: u64, change: &Change, out: &mut Effects) {
     out.push((key, Effect::Put(key, Value::Change(change.encode()))));
 }
 
-/// Sorts transactions into pages of `per_page`, in the order in which they come.
-fn by_page(xids: impl Iterator<Item = u32>, per_page: u32) -> Vec<(u64, Vec<u16>)> {
-    let mut pages: Vec<(u64, Vec<u16>)> = Vec::new();
+/// Sorts transactions into pages of `per_page`; a page's are in the order in which they come.
+fn by_page(xids: impl Iterator<Item = u32>, per_page: u32) -> BTreeMap<u64, Vec<u16>> {
+    let mut pages: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
     for xid in xids {
-        let page = u64::from(xid / per_page);
         let slot = (xid % per_page) as u16;
-        // Subtransactions ascend, so a page that was left does not come back.
-        let index = match pages.last() {
-            Some(last) if last.0 == page => Some(pages.len() - 1),
-            _ => pages.iter().position(|known| known.0 == page),
-        };
-        match index.and_then(|index| pages.get_mut(index)) {
-            Some(known) => known.1.push(slot),
-            None => pages.push((page, vec![slot])),
-        }
+        pages.entry(u64::from(xid / per_page)).or_default().push(slot);
     }
-    for (_, slots) in &mut pages {
+    for slots in pages.values_mut() {
         if slots.len() > per_page as usize {
             slots.sort_unstable();
             slots.dedup();
@@ -365,9 +372,9 @@ mod tests {
     fn transactions_are_sorted_into_pages() {
         assert_eq!(
             by_page([32767, 32768, 5, 32769].into_iter(), 32768),
-            [(0, vec![32767, 5]), (1, vec![0, 1])]
+            BTreeMap::from([(0, vec![32767, 5]), (1, vec![0, 1])])
         );
         let many = (0..100_000).map(|n| n % 3);
-        assert_eq!(by_page(many, 32768), [(0, vec![0, 1, 2])]);
+        assert_eq!(by_page(many, 32768), BTreeMap::from([(0, vec![0, 1, 2])]));
     }
 }

@@ -16,7 +16,7 @@ pub use database::{Database, RelMap, Tablespace};
 pub use file::{CarriedFile, MAX_FILE_SIZE};
 pub use origin::{OriginProgress, TwoPhase};
 pub use rel_size::{Copied, Cut, MAX_CUTS, RelSize};
-pub use slru::{PAGES_PER_SEGMENT, SlruSegments};
+pub use slru::{MAX_RUNS, PAGES_PER_SEGMENT, SlruSegments};
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,8 @@ use super::codec::{Reader, Writer};
 
 const ITEM: &str = "SLRU segments";
 const HAS_IMPLICIT: u8 = 1;
-/// Most runs: each wraparound or activation adds one, each truncation takes some away.
-const MAX_RUNS: usize = 4096;
+/// Most runs of an item: each wraparound or activation adds one, each truncation takes some away.
+pub const MAX_RUNS: usize = 4096;
 
 /// Pages of one SLRU file (`SLRU_PAGES_PER_SEGMENT`).
 pub const PAGES_PER_SEGMENT: u64 = 32;
