@@ -1,7 +1,7 @@
 //! Measures ingest, seal and reads on real WAL.
 //!
 //! `measure REPOSITORY PGDATA WAL...`: imports the cleanly stopped PGDATA, then takes in the segment files WAL..., which continue it,
-//! and prints what it took. REPOSITORY is a directory that is made.
+//! and prints what it took. REPOSITORY is a directory that is made. `NEON_SEAL_MB` is how much WAL makes a seal, in MiB.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,7 +93,14 @@ fn main() -> Outcome<()> {
         let objects = Arc::new(ObjectStore::open(repository.join("objects"))?);
         Ok(PageStore::open_with(&repository, objects, settings)?)
     };
-    let store = open(Settings::default())?;
+    let mut settings = Settings::default();
+    if let Some(mebibytes) = std::env::var("NEON_SEAL_MB")
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok())
+    {
+        settings.seal_wal_bytes = mebibytes << 20;
+    }
+    let store = open(settings)?;
     let began = Instant::now();
     let source = import::inspect(&pgdata)?;
     let mut total = 0;
@@ -155,7 +162,7 @@ fn main() -> Outcome<()> {
     drop((timeline, store));
 
     let began = Instant::now();
-    let store = open(Settings::default())?;
+    let store = open(settings)?;
     let timeline = store.get(id)?;
     println!(
         "reopen with {:.0} MiB to index: {:.2} s",
@@ -170,6 +177,26 @@ fn main() -> Outcome<()> {
         .record_at_or_before(Lsn(timeline.start().0 + end.bytes_since(timeline.start()) / 2))?
         .end;
     scan_everything(&timeline, middle, "scan in the middle of history")?;
+    hottest(&timeline, end)
+}
+
+/// Reads the first block of every relation at a few LSNs and tells which took longest.
+fn hottest(timeline: &Timeline, end: Lsn) -> Outcome<()> {
+    let mut slowest = (0, String::new());
+    for place in 1..20 {
+        let lsn = Lsn(timeline.start().0 + end.bytes_since(timeline.start()) * place / 20);
+        for (rel, size) in relations(timeline, lsn)? {
+            if size > 0 {
+                let began = Instant::now();
+                timeline.get_page(rel, 0, lsn)?;
+                slowest = slowest.max((began.elapsed().as_micros(), format!("{rel} at {lsn}")));
+            }
+        }
+    }
+    println!(
+        "slowest get_page of a first block: {} us, {}",
+        slowest.0, slowest.1
+    );
     Ok(())
 }
 
