@@ -18,6 +18,8 @@ pub const SLOT: &str = "neon";
 /// WAL that may wait for its fsync, in bytes and in time.
 const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_TIME: Duration = Duration::from_millis(20);
+/// How often those who wait look whether anything moves.
+const LOOK: Duration = Duration::from_millis(500);
 /// Pause before connecting again after the connection broke.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -108,9 +110,10 @@ impl Receiver {
         })
     }
 
-    /// Waits until every whole record below `wanted` is durable and indexed here; returns how far that is so.
+    /// Waits until every whole record below `wanted` is durable and indexed here, as long as nothing stands still for `limit`;
+    /// returns how far that is so.
     pub fn wait_for(&self, wanted: Lsn, limit: Duration) -> Lsn {
-        self.wait(limit, |reached| reached.covered >= wanted || reached.ended);
+        self.wait(wanted, limit, |reached| reached.covered >= wanted || reached.ended);
         self.shared
             .reached
             .lock()
@@ -118,9 +121,10 @@ impl Receiver {
             .covered
     }
 
-    /// Waits until the server, which is shutting down, has sent everything, and everything is indexed; stops receiving.
+    /// Waits until the server, which is shutting down, has sent everything, and everything is indexed, as long as nothing stands
+    /// still for `limit`; stops receiving.
     pub fn drain(&self, limit: Duration) -> Lsn {
-        self.wait(limit, |reached| reached.ended);
+        self.wait(Lsn(u64::MAX), limit, |reached| reached.ended);
         self.finish();
         self.shared
             .reached
@@ -129,17 +133,23 @@ impl Receiver {
             .indexed
     }
 
-    fn wait(&self, limit: Duration, done: impl Fn(&Reached) -> bool) {
-        let began = Instant::now();
+    fn wait(&self, wanted: Lsn, limit: Duration, done: impl Fn(&Reached) -> bool) {
+        let mut moved = Instant::now();
+        let mut seen = (Lsn::INVALID, Lsn::INVALID);
         let mut reached = self.shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
         while !done(&reached) {
-            let Some(left) = limit.checked_sub(began.elapsed()) else {
+            // Indexing may be far behind what a busy server writes; that takes its time.
+            let now = (reached.durable.min(wanted), self.shared.timeline.end());
+            if now != seen {
+                (seen, moved) = (now, Instant::now());
+            }
+            let Some(left) = limit.checked_sub(moved.elapsed()) else {
                 break;
             };
             (reached, _) = self
                 .shared
                 .changed
-                .wait_timeout(reached, left)
+                .wait_timeout(reached, left.min(LOOK))
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
