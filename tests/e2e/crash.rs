@@ -294,6 +294,7 @@ fn die_while_starting(repo: &TestRepo<'_>, failpoint: &str, first: i64, acknowle
     );
     assert_eq!(started.code(), Some(1), "{}", started.describe());
     died_at(repo, failpoint);
+    gone(repo.daemon().expect("its name stays"));
     // A Postgres without a daemon, or a directory without a Postgres: the next start makes sense of either.
     let running = !processes_below(&repo.inside("endpoints/main/pgdata")).is_empty();
     assert_eq!(running, failpoint == "boot-after-start");
