@@ -3,8 +3,6 @@
 //! What ingest and redo make of that WAL is the file oracle's business; here it is whether open parts, layers, forks and a second
 //! repository that got it in slices read the same at any LSN.
 
-#[expect(dead_code, reason = "shared with the file oracle")]
-#[path = "../file_oracle/naive.rs"]
 mod naive;
 #[expect(dead_code, reason = "shared with the file oracle")]
 #[path = "../file_oracle/server.rs"]
@@ -73,7 +71,7 @@ fn open(directory: &Path) -> PageStore {
 }
 
 /// Reads every key and block at `lsn` in every way there is.
-fn compare(timeline: &Timeline, naive: &Naive, lsn: Lsn) -> (u64, u64) {
+fn compare_at(timeline: &Timeline, naive: &Naive, lsn: Lsn) -> (u64, u64) {
     let keys: BTreeSet<Key> = naive.keys().collect();
     let mut scanned: BTreeSet<Key> = BTreeSet::new();
     timeline
@@ -295,7 +293,7 @@ fn check(major: u16, port: u16) {
     let end = timeline.end();
     for place in 0..8 {
         let lsn = ends[(ends.len() - 1) * place / 7];
-        let (more, named) = compare(&timeline, &naive, lsn);
+        let (more, named) = compare_at(&timeline, &naive, lsn);
         pages += more;
         unsupported += named;
         assert_eq!(timeline.record_at_or_before(lsn).expect("a record").end, lsn);
@@ -308,8 +306,8 @@ fn check(major: u16, port: u16) {
         slices += layers;
         wal += raw;
         let received = theirs.get(timeline.id()).expect("a timeline");
-        compare(&received, &naive, ends[place]);
-        compare(&received, &naive, ends[place / 2]);
+        compare_at(&received, &naive, ends[place]);
+        compare_at(&received, &naive, ends[place / 2]);
     }
     assert!(slices > 0);
     let fork = NewTimeline {
@@ -324,9 +322,9 @@ fn check(major: u16, port: u16) {
         provisional: true,
     };
     let fork = store.create(fork).expect("a fork");
-    compare(&fork, &naive, fork.end());
+    compare_at(&fork, &naive, fork.end());
     send(&fork, &store, &theirs, fork.end());
-    compare(&theirs.get(fork.id()).expect("a fork"), &naive, fork.end());
+    compare_at(&theirs.get(fork.id()).expect("a fork"), &naive, fork.end());
     for store in [&store, &theirs] {
         let findings = fsck(store, &mut |_, _| {}).expect("a check");
         assert!(findings.is_empty(), "{findings:?}");
