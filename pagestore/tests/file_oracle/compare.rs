@@ -1,6 +1,7 @@
 //! The state that WAL made against the state that Postgres left in its files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use neon_pagestore::Value;
 use neon_pagestore::items::{OriginProgress, RelSize, SlruSegments};
@@ -9,7 +10,17 @@ use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::wal::rmgr;
 use neon_types::{Fork, Key, Lsn, PackedKey, RelTag, SlruKind};
 
-use super::naive::Naive;
+/// A store whose state is compared.
+pub trait Store {
+    /// Every metadata key that has or had a version.
+    fn item_keys(&self, end: Lsn) -> Vec<Key>;
+    /// A metadata item.
+    fn item(&self, key: Key, end: Lsn) -> Option<Arc<[u8]>>;
+    /// A page of an SLRU, zeros where nothing was written.
+    fn slru_page(&self, key: Key, end: Lsn) -> Page;
+    /// A block; an error that says "not supported" when it takes a record that this release does not replay.
+    fn block(&self, rel: RelTag, block: u32, end: Lsn) -> Result<Page, String>;
+}
 
 /// What was found.
 #[derive(Default, Debug)]
@@ -33,10 +44,10 @@ pub struct Report {
     by_wal: BTreeSet<u32>,
 }
 
-/// Compares the state of `naive` at `end` with an import. `by_wal` are the databases that were
+/// Compares the state of `store` at `end` with an import. `by_wal` are the databases that were
 /// copied by WAL, and copies of those.
 pub fn compare(
-    naive: &Naive,
+    store: &dyn Store,
     import: &BTreeMap<PackedKey, Value>,
     end: Lsn,
     by_wal: &BTreeSet<u32>,
@@ -45,14 +56,14 @@ pub fn compare(
         by_wal: by_wal.clone(),
         ..Report::default()
     };
-    let mut keys: BTreeSet<Key> = naive.keys().collect();
+    let mut keys: BTreeSet<Key> = store.item_keys(end).into_iter().collect();
     keys.extend(import.keys().map(|key| Key::unpack(key).expect("a key")));
     for key in &keys {
         match key {
             Key::Block(..) | Key::SlruPage { .. } | Key::File { .. } => (),
-            Key::RelSize(rel) => relation(naive, import, *rel, end, &mut report),
-            Key::SlruSegments(_) => slru(naive, import, *key, end, &mut report),
-            _ => item(naive, import, *key, end, &mut report),
+            Key::RelSize(rel) => relation(store, import, *rel, end, &mut report),
+            Key::SlruSegments(_) => slru(store, import, *key, end, &mut report),
+            _ => item(store, import, *key, end, &mut report),
         }
     }
     report
@@ -74,9 +85,9 @@ fn imported_page(import: &BTreeMap<PackedKey, Value>, key: Key) -> Page {
     }
 }
 
-fn item(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
+fn item(store: &dyn Store, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
     report.items += 1;
-    let ours = naive.item_at(key, end);
+    let ours = store.item(key, end);
     let theirs = imported_item(import, key);
     match (key, ours.as_deref(), theirs) {
         (Key::Checkpoint, Some(ours), Some(theirs)) => {
@@ -108,11 +119,11 @@ fn item(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, 
     }
 }
 
-fn slru(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
+fn slru(store: &dyn Store, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, report: &mut Report) {
     let Key::SlruSegments(kind) = key else { return };
     let decode = |bytes: &[u8]| SlruSegments::decode(bytes).expect("SLRU segments");
-    let ours = naive
-        .item_at(key, end)
+    let ours = store
+        .item(key, end)
         .map(|bytes| decode(&bytes))
         .unwrap_or_default();
     let theirs = imported_item(import, key).map(decode).unwrap_or_default();
@@ -127,9 +138,7 @@ fn slru(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, 
     for page in ours.pages() {
         let key = Key::SlruPage { kind, page };
         *report.slru.entry(kind).or_default() += 1;
-        let page = naive
-            .page_at(key, Lsn::INVALID, end, || Ok(Page::zeroed()))
-            .expect("an SLRU page");
+        let page = store.slru_page(key, end);
         let theirs = imported_page(import, key);
         if page.as_bytes() != theirs.as_bytes() {
             report
@@ -139,11 +148,17 @@ fn slru(naive: &Naive, import: &BTreeMap<PackedKey, Value>, key: Key, end: Lsn, 
     }
 }
 
-fn relation(naive: &Naive, import: &BTreeMap<PackedKey, Value>, rel: RelTag, end: Lsn, report: &mut Report) {
+fn relation(
+    store: &dyn Store,
+    import: &BTreeMap<PackedKey, Value>,
+    rel: RelTag,
+    end: Lsn,
+    report: &mut Report,
+) {
     report.items += 1;
-    let ours = naive.size_at(rel, end).map(|size| size.size);
-    let theirs =
-        imported_item(import, Key::RelSize(rel)).map(|bytes| RelSize::decode(bytes).expect("a size").size);
+    let decode = |bytes: &[u8]| RelSize::decode(bytes).expect("a size").size;
+    let ours = store.item(Key::RelSize(rel), end).map(|bytes| decode(&bytes));
+    let theirs = imported_item(import, Key::RelSize(rel)).map(decode);
     let map = rel.fork == Fork::VisibilityMap;
     match (ours, theirs) {
         // Postgres makes and extends maps without WAL, before a record sets bits in them.
@@ -173,7 +188,7 @@ fn relation(naive: &Naive, import: &BTreeMap<PackedKey, Value>, rel: RelTag, end
     }
     for block in 0..ours {
         let theirs = imported_page(import, Key::Block(rel, block));
-        match naive.block_at(rel, block, end) {
+        match store.block(rel, block, end) {
             Ok(page) => page_of(rel, block, page, theirs, report),
             Err(error) if error.contains("not supported") => report.unsupported += 1,
             Err(error) => report.differences.push(error),

@@ -11,6 +11,8 @@ use neon_redo::Cluster;
 use neon_redo::change::Change;
 use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag};
 
+use super::compare::Store;
+
 enum Version {
     Value(Value),
     Record { record: Arc<Record>, index: usize },
@@ -80,11 +82,6 @@ impl Naive {
         if let Some(ingest) = &mut self.ingest {
             ingest.reset();
         }
-    }
-
-    /// Returns every key that has a version.
-    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.versions.keys().map(|key| Key::unpack(key).expect("a key"))
     }
 
     pub fn item_at(&self, key: Key, lsn: Lsn) -> Option<Arc<[u8]>> {
@@ -188,5 +185,26 @@ impl State for Naive {
             .map(|(key, _)| Key::unpack(key).expect("a key"))
             .filter_map(|key| self.item_at(key, Lsn::MAX).map(|bytes| (key, bytes)))
             .collect())
+    }
+}
+
+impl Store for Naive {
+    fn item_keys(&self, _: Lsn) -> Vec<Key> {
+        let keys = self.versions.keys().map(|key| Key::unpack(key).expect("a key"));
+        keys.filter(|key| !matches!(key, Key::Block(..) | Key::SlruPage { .. }))
+            .collect()
+    }
+
+    fn item(&self, key: Key, end: Lsn) -> Option<Arc<[u8]>> {
+        self.item_at(key, end)
+    }
+
+    fn slru_page(&self, key: Key, end: Lsn) -> Page {
+        self.page_at(key, Lsn::INVALID, end, || Ok(Page::zeroed()))
+            .expect("an SLRU page")
+    }
+
+    fn block(&self, rel: RelTag, block: u32, end: Lsn) -> Result<Page, String> {
+        self.block_at(rel, block, end)
     }
 }
