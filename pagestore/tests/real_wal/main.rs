@@ -240,8 +240,7 @@ fn check(major: u16, port: u16) {
     let mut seals = 0;
     let mut chunks = 0;
     'stream: loop {
-        let at = timeline.end();
-        let number = at.segment(size);
+        let number = timeline.received_end().segment(size);
         let name = segment::file_name(params.tli, number, params.segment_size);
         let Ok(bytes) = std::fs::read(after.join("pg_wal").join(name)) else {
             break;
@@ -284,6 +283,8 @@ fn check(major: u16, port: u16) {
             }
         }
     }
+    let last = inspect(&after).and_then(|source| neon_pagestore::import::position(&source));
+    assert_eq!(timeline.end(), last.unwrap_or_else(|error| panic!("{error}")).1, "all of it");
     assert!(
         seals > 3 && ends.len() > 50_000,
         "{seals} seals, {} records",
