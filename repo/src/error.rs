@@ -320,7 +320,7 @@ fn transport_code(error: &TransportError) -> &'static str {
 fn compute_hint(error: &ComputeError) -> Option<String> {
     let hint = match error {
         ComputeError::NotFound(error) => {
-            format!("{}; or name its bin directory: NEON_PG_DIRS, or postgres.directories in the user's config.toml", error.hint)
+            format!("{}; or name its bin directory: NEON_PG_DIRS, or pg_dirs in the user's config.toml", error.hint)
         }
         ComputeError::Root => "run the command as an ordinary user".into(),
         ComputeError::PortTaken(_) => "choose another: neon start --port P".into(),
@@ -331,7 +331,7 @@ fn compute_hint(error: &ComputeError) -> Option<String> {
             .into()
         }
         ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),
-        ComputeError::PinnedSetting(name) => format!("unset it: neon config set postgres.settings.{name}"),
+        ComputeError::PinnedSetting(name) => format!("unset it: neon config set endpoint.settings.{name}"),
         ComputeError::Running { .. } | ComputeError::StillInUse { .. } => "'neon status' shows what runs".into(),
         _ => return None,
     };

@@ -113,7 +113,9 @@ impl Receiver {
     /// Waits until every whole record below `wanted` is durable and indexed here, as long as nothing stands still for `limit`;
     /// returns how far that is so.
     pub fn wait_for(&self, wanted: Lsn, limit: Duration) -> Lsn {
-        self.wait(wanted, limit, |reached| reached.covered >= wanted || reached.ended);
+        self.wait(wanted, limit, |reached| {
+            reached.covered >= wanted || reached.ended
+        });
         self.shared
             .reached
             .lock()

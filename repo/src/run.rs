@@ -96,6 +96,12 @@ impl Repository {
             timeline: timeline.id(),
             lsn: timeline.end(),
         };
+        // What people know of the branch: its head, unless a run that was not stopped left transactions behind it.
+        let tail = crate::history::is_significant_after(
+            &timeline,
+            head.position.lsn.max(self.housekeeping_end(branch)?),
+        )?;
+        let shown = if tail { position.lsn } else { head.position.lsn };
         let port = self.choose_port(branch, port, known.as_ref())?;
         let boot_id = boot_id(&*self.world);
         let file = EndpointFile {
@@ -163,7 +169,9 @@ impl Repository {
             // The receiver must not take our own transaction for a user's.
             self.receive(branch, &file, &timeline, quiet)?;
         }
-        self.describe(branch, started.pid, false, notes)
+        let mut endpoint = self.describe(branch, started.pid, false, notes)?;
+        endpoint.lsn = shown;
+        Ok(endpoint)
     }
 
     /// Runs a server that shows one position and writes nothing that anybody keeps.

@@ -33,6 +33,7 @@ impl Repository {
         transfer: &Transfer,
         progress: &mut dyn ProgressSink,
     ) -> Result<Vec<Transferred>> {
+        let transfer = &self.with_origin(transfer)?;
         let branch = self.branch_or_head(transfer.branch.as_deref())?;
         let destination = self.destination(&branch, transfer.target.as_deref())?;
         let (head, commit) = {
@@ -90,6 +91,7 @@ impl Repository {
         transfer: &Transfer,
         progress: &mut dyn ProgressSink,
     ) -> Result<Vec<Transferred>> {
+        let transfer = &self.with_origin(transfer)?;
         let branch = self.branch_or_head(transfer.branch.as_deref())?;
         let destination = self.destination(&branch, transfer.target.as_deref())?;
         let into = transfer.as_name.clone().unwrap_or(branch);
@@ -163,6 +165,7 @@ impl Repository {
         transfer: &Transfer,
         progress: &mut dyn ProgressSink,
     ) -> Result<Vec<Transferred>> {
+        let transfer = &self.with_origin(transfer)?;
         let head = self.refs.head()?;
         let branch = transfer.branch.clone();
         let destination = self.destination(branch.as_deref().unwrap_or(&head), transfer.target.as_deref())?;
@@ -332,6 +335,18 @@ impl Repository {
                 Ok(ours)
             }
         }
+    }
+
+    /// Reads a lone `cloud` as the origin when there is no branch of that name: `neon fetch cloud`, `neon push cloud`.
+    fn with_origin(&self, transfer: &Transfer) -> Result<Transfer> {
+        let mut transfer = transfer.clone();
+        if let (Some(word), None) = (&transfer.branch, &transfer.target) {
+            let name = word.split(':').next().unwrap_or(word);
+            if self.config()?.origins()?.contains_key(name) && self.head_of(word).is_err() {
+                transfer.target = transfer.branch.take();
+            }
+        }
+        Ok(transfer)
     }
 
     fn destination(&self, branch: &str, target: Option<&str>) -> Result<Destination> {
