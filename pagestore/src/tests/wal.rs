@@ -402,3 +402,53 @@ fn a_fork_at_the_start_of_a_fork_seals_over_all_that_is_below() {
     assert_eq!(last.get_page(rel(0), 0, span.end).unwrap().lsn(), span.end);
     assert!(crate::fsck(&repository.store, &mut |_, _| {}).unwrap().is_empty());
 }
+
+#[test]
+fn what_was_acknowledged_stays_on_disk_when_a_connection_begins_again() {
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(14);
+    let mut pen = Pen::at_end(&timeline);
+    let (first, span) = pen.write(image_record(&mut random, 0));
+    let (second, _) = pen.write(image_record(&mut random, 1));
+    receive(&timeline, &[&first[..], &second[..2000]].concat());
+    assert_eq!(timeline.sync_wal().unwrap(), span.end + 2000);
+    // The new connection has brought only a little of it when everything ends.
+    timeline.append_wal(span.end, &second[..100]).unwrap();
+    assert_eq!(timeline.received_end(), span.end + 100);
+    assert_eq!(timeline.index_wal().unwrap(), span.end);
+    assert_eq!(timeline.sync_wal().unwrap(), span.end + 100);
+    drop(timeline);
+    repository.reopen();
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert_eq!(timeline.received_end(), span.end + 2000);
+    // Other bytes than before replace what is there.
+    let mut other = Pen::at_end(&timeline);
+    let (third, _) = other.write(image_record(&mut random, 2));
+    timeline.append_wal(span.end, &third[..50]).unwrap();
+    timeline.append_wal(span.end + 50, &third[50..]).unwrap();
+    assert_eq!(timeline.index_wal().unwrap(), other.at);
+    assert_eq!(timeline.received_end(), other.at);
+    drop(timeline);
+    repository.reopen();
+    assert_eq!(repository.store.get(ROOT).unwrap().received_end(), other.at);
+}
+
+#[test]
+fn two_who_sync_at_once_both_wait() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(15);
+    let mut pen = Pen::at_end(&timeline);
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            let (bytes, span) = pen.write(image_record(&mut random, 0));
+            timeline.append_wal(timeline.received_end(), &bytes).unwrap();
+            let both = [(); 2].map(|()| scope.spawn(|| timeline.sync_wal().unwrap()));
+            for one in both {
+                assert_eq!(one.join().unwrap(), span.end);
+            }
+            timeline.index_wal().unwrap();
+        }
+    });
+}

@@ -29,12 +29,17 @@ pub(crate) struct Wal {
     /// First byte that is kept.
     start: AtomicU64,
     generations: Mutex<Generations>,
+    /// Held during an fsync: whoever comes second must not believe that the first one is done.
+    syncing: Mutex<()>,
     tail: Mutex<Tail>,
     files: Mutex<BTreeMap<u64, Arc<File>>>,
 }
 
 struct Tail {
     received: Lsn,
+    /// End of the bytes in the files. Beyond `received` they are those of an earlier connection: a new one that brings the same
+    /// takes nothing off the disk that was acknowledged.
+    kept: Lsn,
     durable: Lsn,
     /// Raised when bytes are taken back.
     epoch: u64,
@@ -68,8 +73,10 @@ impl Wal {
                 current: Arc::new(state.sealed),
                 before: Vec::new(),
             }),
+            syncing: Mutex::new(()),
             tail: Mutex::new(Tail {
                 received: Lsn::INVALID,
+                kept: Lsn::INVALID,
                 durable: Lsn::INVALID,
                 epoch: 0,
                 writer: None,
@@ -83,7 +90,7 @@ impl Wal {
         let (start, received) = wal.survey(state)?;
         wal.start.store(start.0, Ordering::Release);
         let mut tail = wal.tail();
-        tail.received = received;
+        (tail.received, tail.kept) = (received, received);
         // What a dead process wrote may not have reached the disk.
         tail.durable = state.sealed.min(received);
         if tail.durable < received {
@@ -213,7 +220,8 @@ impl Wal {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes bytes at `at`, which is at least `floor` and at most the received end; what was there beyond is forgotten.
+    /// Writes bytes at `at`, which is at least `floor` and at most the received end. What was there beyond stays on disk as long
+    /// as the same bytes come again, and goes with the first other one.
     pub(crate) fn append(&self, at: Lsn, bytes: &[u8], floor: Lsn) -> Result<()> {
         let mut tail = self.tail();
         if tail.poisoned {
@@ -230,10 +238,20 @@ impl Wal {
             });
         }
         if at < tail.received {
-            self.take_back(&mut tail, at)?;
+            tail.epoch += 1;
+            tail.received = at;
         }
         let mut rest = bytes;
         while !rest.is_empty() {
+            if tail.received < tail.kept {
+                let same = self.same_bytes(&tail, rest);
+                tail.received = tail.received + same as u64;
+                rest = rest.get(same..).unwrap_or_default();
+                if tail.received < tail.kept && !rest.is_empty() {
+                    self.cut(&mut tail)?;
+                }
+                continue;
+            }
             let begin = tail.received;
             let offset = begin.segment_offset(self.size());
             let room = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
@@ -246,9 +264,25 @@ impl Wal {
                 return Err(PageStoreError::io("write", self.path(begin.segment(self.size())))(error));
             }
             tail.received = begin + part.len() as u64;
+            tail.kept = tail.received;
             rest = more;
         }
         Ok(())
+    }
+
+    /// Returns how many of these bytes are already in the files from the received end on.
+    fn same_bytes(&self, tail: &Tail, bytes: &[u8]) -> usize {
+        let kept = usize::try_from(tail.kept.bytes_since(tail.received)).unwrap_or(usize::MAX);
+        let mut there = vec![0; kept.min(bytes.len())];
+        match self.read(tail.received, &mut there) {
+            Ok(()) => there
+                .iter()
+                .zip(bytes)
+                .take_while(|(there, new)| there == new)
+                .count(),
+            // What cannot be read is replaced.
+            Err(_) => 0,
+        }
     }
 
     /// Returns the file of the segment that `at` is in, cut there, and marks it dirty.
@@ -282,10 +316,10 @@ impl Wal {
         Ok(file)
     }
 
-    fn take_back(&self, tail: &mut Tail, at: Lsn) -> Result<()> {
-        tail.epoch += 1;
+    /// Takes the bytes beyond the received end out of the files.
+    fn cut(&self, tail: &mut Tail) -> Result<()> {
+        let at = tail.received;
         tail.writer = None;
-        tail.received = at;
         tail.durable = tail.durable.min(at);
         let first = at.segment(self.size());
         for number in self.lengths()?.into_keys().rev().filter(|number| *number > first) {
@@ -296,19 +330,21 @@ impl Wal {
         tail.new_names = true;
         // The file itself is cut when it is opened for writing.
         self.files().remove(&first);
+        tail.kept = at;
         Ok(())
     }
 
     /// Makes what was received durable and returns the end of it. After a failure nothing is acknowledged any more until
     /// [`Wal::reopen`]: nobody knows which bytes the disk has.
     pub(crate) fn sync(&self) -> Result<Lsn> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let (target, epoch, dirty, new_names, current) = {
             let mut tail = self.tail();
             if tail.poisoned {
                 return Err(PageStoreError::Poisoned(self.timeline));
             }
-            if tail.durable == tail.received {
-                return Ok(tail.durable);
+            if tail.durable >= tail.received {
+                return Ok(tail.received);
             }
             let dirty = std::mem::take(&mut tail.dirty);
             let new_names = std::mem::take(&mut tail.new_names);
@@ -335,7 +371,7 @@ impl Wal {
         if tail.epoch == epoch {
             tail.durable = tail.durable.max(target);
         }
-        Ok(tail.durable)
+        Ok(tail.durable.min(tail.received))
     }
 
     /// Returns true after a failed fsync, until [`Wal::reopen`].
@@ -345,9 +381,12 @@ impl Wal {
 
     /// Forgets everything that is not known to be durable, and all open files. Returns the durable end.
     pub(crate) fn reopen(&self) -> Result<Lsn> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tail = self.tail();
-        let durable = tail.durable;
-        self.take_back(&mut tail, durable)?;
+        let durable = tail.durable.min(tail.received);
+        tail.epoch += 1;
+        tail.received = durable;
+        self.cut(&mut tail)?;
         tail.dirty.clear();
         tail.poisoned = false;
         self.files().clear();
@@ -471,7 +510,7 @@ impl Wal {
         tail.epoch += 1;
         tail.writer = None;
         tail.dirty.clear();
-        (tail.received, tail.durable) = (base, base);
+        (tail.received, tail.kept, tail.durable) = (base, base, base);
         self.files().clear();
         for number in self.lengths()?.into_keys() {
             let path = self.path(number);
