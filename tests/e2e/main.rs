@@ -3,5 +3,7 @@
 mod crash;
 mod load;
 mod main_job;
+mod refusals;
 mod revisions;
+mod tidy;
 mod transfers;
