@@ -284,7 +284,11 @@ fn check(major: u16, port: u16) {
         }
     }
     let last = inspect(&after).and_then(|source| neon_pagestore::import::position(&source));
-    assert_eq!(timeline.end(), last.unwrap_or_else(|error| panic!("{error}")).1, "all of it");
+    assert_eq!(
+        timeline.end(),
+        last.unwrap_or_else(|error| panic!("{error}")).1,
+        "all of it"
+    );
     assert!(
         seals > 3 && ends.len() > 50_000,
         "{seals} seals, {} records",
