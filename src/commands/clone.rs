@@ -10,7 +10,7 @@ use crate::root;
 use crate::session::Session;
 use crate::ui::progress::Bars;
 
-/// Copy a repository from a server
+/// Copy a repository
 ///
 /// The copy knows its source as origin `origin`; push, pull and fetch go there by default. A clone that was cut goes on when it is
 /// run again. Another directory that is not empty is refused.
@@ -18,7 +18,7 @@ use crate::ui::progress::Bars;
 /// The password comes from the URI, PGPASSWORD or ~/.pgpass; else it is asked for on a terminal.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The repository: postgresql://USER@HOST:PORT/REPOSITORY
+    /// The repository: postgresql://USER@HOST:PORT/REPOSITORY, or the path of one on this machine
     #[arg(value_name = "URI", value_hint = clap::ValueHint::Url)]
     pub uri: String,
     /// Directory that gets the copy [default: the last part of the URI]

@@ -8,7 +8,7 @@ use crate::session::Session;
 
 /// Bring what an origin has, and move no branch of ours
 ///
-/// What was fetched is called ORIGIN/BRANCH. Without BRANCH: every branch of the origin.
+/// What was fetched is called ORIGIN/BRANCH. Without arguments: every branch of the origin that HEAD's branch goes to by default.
 ///
 /// The password comes from the origin's URI, PGPASSWORD or ~/.pgpass; else it is asked for on a terminal.
 #[derive(Debug, clap::Args)]

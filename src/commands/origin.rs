@@ -25,7 +25,7 @@ pub enum Command {
         /// What to call it
         #[arg(value_name = "NAME")]
         name: String,
-        /// Where it is: postgresql://USER@HOST:PORT/REPOSITORY
+        /// Where it is: postgresql://USER@HOST:PORT/REPOSITORY, or the path of a repository on this machine
         #[arg(value_name = "URI", value_hint = clap::ValueHint::Url)]
         uri: String,
     },

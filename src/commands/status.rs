@@ -38,7 +38,13 @@ fn print(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         Some(branch) => {
             let upstream = branch.upstream.as_deref().map(|upstream| {
                 let tracking = branch.tracking.as_deref().unwrap_or("not fetched yet");
-                format!(", {tracking} with {upstream}")
+                match tracking {
+                    "ahead" => format!(", ahead of {upstream}"),
+                    "diverged" => format!(", diverged from {upstream}"),
+                    "equal" => format!(", equal to {upstream}"),
+                    "behind" => format!(", behind {upstream}"),
+                    other => format!(", {other}: {upstream}"),
+                }
             });
             writeln!(
                 out,
@@ -129,7 +135,7 @@ mod tests {
             String::from_utf8(text.into_inner()).expect("text"),
             "repository /srv/shop (Postgres 17, id 5a5a5a5a, 48.0 MiB)\n\
              daemon     process 4711\n\
-             HEAD       main at 0/16B3748 (111111111111), ahead with cloud/main\n\
+             HEAD       main at 0/16B3748 (111111111111), ahead of cloud/main\n\
              \n\
              ENDPOINT  STATE    PORT   PROCESS  ACCESS      RECEIVED\n\
              main      running  55432  4712     read-write  0/16B3748\n"
