@@ -128,7 +128,10 @@ impl Repository {
         }
         if !force {
             // What a dead or stopped endpoint still holds counts: it would be lost as well.
-            let place = self.take_in(name)?.unwrap_or_else(|| Place::of(&commit));
+            let place = match self.take_in(name)? {
+                Some(place) if self.is_history(name, &place, &commit)? => place,
+                _ => Place::of(&commit),
+            };
             if let Some(since) = self.held_by_nobody_else(name, &place)? {
                 return Err(RepoError::WouldLose {
                     branch: name.to_owned(),

@@ -1,6 +1,6 @@
 //! Commits of what an endpoint wrote.
 
-use neon_objects::{Expect, RefEdit};
+use neon_objects::{Commit, Expect, RefEdit};
 use neon_types::CommitId;
 
 use crate::api;
@@ -73,11 +73,10 @@ impl Repository {
         if place.lsn <= head.position.lsn {
             return Ok(None);
         }
-        let timeline = self.timeline(place.position().timeline)?;
-        let since = head.position.lsn.max(self.housekeeping_end(branch)?);
-        if !is_significant_after(&timeline, since)? {
+        if !self.is_history(branch, place, &head)? {
             return Ok(None);
         }
+        let timeline = self.timeline(place.position().timeline)?;
         let (environment, settings) = self.endpoint_environment(branch, &head)?;
         let message = message.map_or_else(|| format!("changes on {branch}"), str::to_owned);
         let commit = self.make_commit(
@@ -92,6 +91,13 @@ impl Repository {
         timeline.update_state(|state| state.provisional = false)?;
         self.move_branch(branch, Some(head_id), commit, "commit")?;
         Ok(Some(commit))
+    }
+
+    /// Returns true when something between the head of a branch and `place` is more than housekeeping (law 3).
+    pub(crate) fn is_history(&self, branch: &str, place: &Place, head: &Commit) -> Result<bool> {
+        let timeline = self.timeline(place.position().timeline)?;
+        let since = head.position.lsn.max(self.housekeeping_end(branch)?);
+        is_significant_after(&timeline, since)
     }
 
     /// Moves a branch by compare-and-swap.

@@ -161,6 +161,8 @@ impl Repository {
         pinned
             .settings
             .push(("config_file".to_owned(), config.to_string_lossy().into_owned()));
+        // None of ours runs there: a pid file that is left may name anybody, and Postgres would wait for that one to end.
+        neon_compute::kill_everything(&pgdata)?;
         let mut postmaster = Postmaster::start(&Start {
             installation: &installation,
             pgdata: &pgdata,

@@ -267,6 +267,7 @@ impl RepoError {
             }
             RepoError::UnknownRevision(_) => "'neon branch', 'neon tag' and 'neon log' list what there is".into(),
             RepoError::AmbiguousRevision { .. } => "give more digits".into(),
+            RepoError::NoSuchAncestor { base, .. } => format!("'neon log {base}' lists them"),
             RepoError::BeyondEnd { end, base, .. } => format!("the newest position is {base}@{end}"),
             RepoError::BeforeBeginning { start, .. } => format!("the oldest readable position is {start}"),
             RepoError::NoBranch(_) => "'neon branch' lists the branches, 'neon branch NAME' makes one".into(),

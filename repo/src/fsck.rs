@@ -55,12 +55,12 @@ impl Repository {
                     if !from.starts_with("refs/origins/") {
                         self.check_readable(&from, id, &commit, &mut checked);
                     }
-                    queue.extend(
-                        commit
-                            .parents
-                            .iter()
-                            .map(|parent| (format!("commit {}", id.short()), *parent)),
-                    );
+                    // Parents off the path of what was transferred were never sent.
+                    let here = commit
+                        .parents
+                        .iter()
+                        .filter(|parent| self.objects.contains(parent.0));
+                    queue.extend(here.map(|parent| (format!("commit {}", id.short()), *parent)));
                 }
                 Err(error) => checked.findings.push(Finding {
                     object: Some(id.0),

@@ -79,9 +79,10 @@ impl Repository {
         Ok(path)
     }
 
-    /// Returns the timeline that `branch` was written on here, when it continues the branch's head. In a copied repository its
-    /// writer is the original: it is read to its end, and not extended.
+    /// Returns the timeline that `branch` was written on here, when it continues the branch's head. In a copied repository that
+    /// has written nothing yet its writer is the original: it is read to its end, and not extended.
     pub(crate) fn open_timeline(&self, branch: &str, head: &Commit) -> Result<Option<Arc<Timeline>>> {
+        let mut of_the_original = None;
         for id in self.pages.list() {
             let timeline = self.timeline(id)?;
             let state = timeline.state();
@@ -98,11 +99,14 @@ impl Repository {
                 continues.passes(&position)
                     && (position.timeline == id || timeline.ancestor().is_some_and(|fork| fork == position))
             });
-            if own {
+            if own && state.writer == self.writer {
                 return Ok(Some(timeline));
             }
+            if own {
+                of_the_original = Some(timeline);
+            }
         }
-        Ok(None)
+        Ok(of_the_original)
     }
 
     /// Returns how far a branch reaches: its head, or the end of the WAL that we hold after it.

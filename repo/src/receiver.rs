@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use neon_pagestore::Timeline;
+use neon_transport::TransportError;
 use neon_transport::replication::{ConnectOptions, Event, Replication};
 use neon_types::Lsn;
 
@@ -20,6 +21,9 @@ const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_TIME: Duration = Duration::from_millis(20);
 /// How often those who wait look whether anything moves.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long the slot may still be held by a connection that is gone, and how often we look.
+const SLOT_WAIT: Duration = Duration::from_secs(20);
+const SLOT_RETRY: Duration = Duration::from_millis(20);
 /// Pause before connecting again after the connection broke.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -175,17 +179,22 @@ impl Drop for Receiver {
     }
 }
 
-async fn connect(
-    shared: &Shared,
-    place: &Place,
-) -> std::result::Result<Replication, neon_transport::TransportError> {
+async fn connect(shared: &Shared, place: &Place) -> std::result::Result<Replication, TransportError> {
     let options = ConnectOptions::unix(&place.socket_directory, place.port, "postgres");
     let mut replication = Replication::connect(&options).await?;
     replication.ensure_physical_slot(SLOT).await?;
-    replication
-        .start_physical(Some(SLOT), shared.timeline.end(), shared.timeline.tli())
-        .await?;
-    Ok(replication)
+    let began = Instant::now();
+    loop {
+        let (from, tli) = (shared.timeline.end(), shared.timeline.tli());
+        match replication.start_physical(Some(SLOT), from, tli).await {
+            // The walsender of the receiver before us has not noticed yet that nobody listens.
+            Err(TransportError::SlotInUse { .. }) if began.elapsed() < SLOT_WAIT => {
+                tokio::time::sleep(SLOT_RETRY).await;
+            }
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(replication),
+        }
+    }
 }
 
 async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replication) {
@@ -262,12 +271,12 @@ async fn receive(shared: &Arc<Shared>, mut replication: Replication) -> Result<(
             answer = true;
         }
         if answer {
-            let durable = shared
-                .reached
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .durable;
-            replication.status(durable, durable, durable).await?;
+            let (durable, whole) = {
+                let reached = shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
+                (reached.durable, reached.indexed.min(reached.durable))
+            };
+            // The slot may not pass the last whole record: that is where we ask again from if the stream breaks.
+            replication.status(durable, whole, whole).await?;
         }
     }
 }

@@ -71,6 +71,8 @@ impl Repository {
         }
         let writer = instance::writer(neon_dir, &*world)?;
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
+        // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
+        objects.sweep_temporaries()?;
         Ok(Repository {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
