@@ -1,10 +1,10 @@
 //! The rooms of the house are as `docs/architecture.md` says: what each crate may use, and nothing above it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
+use toml_edit::{DocumentMut, Value};
 
 /// One row of the table.
 struct Room {
@@ -57,46 +57,41 @@ fn rooms(text: &str) -> BTreeMap<String, Room> {
     rooms
 }
 
-/// Returns for each folder the folders that its crate uses, outside of tests.
+/// Returns for each folder of the workspace the folders that its crate uses, outside of tests.
 fn uses(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .current_dir(root)
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    let folder = |package: &Value| -> String {
-        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
-        let folder = manifest
-            .parent()
-            .expect("a folder")
-            .strip_prefix(root)
-            .expect("in the workspace");
-        match folder.to_str().expect("text") {
-            "" => "src".to_owned(),
-            inside => inside.to_owned(),
+    let manifest = |folder: &str| -> DocumentMut {
+        let text = fs::read_to_string(root.join(folder).join("Cargo.toml")).expect("a manifest");
+        text.parse().expect("TOML")
+    };
+    let workspace = manifest("");
+    let members = workspace["workspace"]["members"].as_array().expect("members");
+    let folders = std::iter::once("").chain(members.iter().filter_map(Value::as_str));
+    let manifests: Vec<(&str, DocumentMut)> = folders.map(|folder| (folder, manifest(folder))).collect();
+    let room = |folder: &str| {
+        if folder.is_empty() {
+            "src".to_owned()
+        } else {
+            folder.to_owned()
         }
     };
-    let folders: BTreeMap<&str, String> = packages
+    let names: BTreeMap<&str, String> = manifests
         .iter()
-        .map(|package| (package["name"].as_str().expect("a name"), folder(package)))
+        .map(|(folder, manifest)| {
+            (
+                manifest["package"]["name"].as_str().expect("a name"),
+                room(folder),
+            )
+        })
         .collect();
-    packages
+    manifests
         .iter()
-        .map(|package| {
-            let dependencies = package["dependencies"].as_array().expect("dependencies");
-            let ours = dependencies
-                .iter()
-                .filter(|dependency| dependency["kind"].is_null())
-                .filter_map(|dependency| folders.get(dependency["name"].as_str()?).cloned())
-                .collect();
-            (folder(package), ours)
+        .map(|(folder, manifest)| {
+            let tables = ["dependencies", "build-dependencies"]
+                .into_iter()
+                .filter_map(|table| manifest.get(table));
+            let used = tables.flat_map(|table| table.as_table_like().expect("a table").iter());
+            let ours = used.filter_map(|(name, _)| names.get(name).cloned());
+            (room(folder), ours.collect())
         })
         .collect()
 }
@@ -104,7 +99,7 @@ fn uses(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn crates_use_only_what_is_below_them() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("docs/architecture.md")).expect("it is there");
+    let text = fs::read_to_string(root.join("docs/architecture.md")).expect("it is there");
     let rooms = rooms(&text);
     let uses = uses(root);
     let (documented, built): (Vec<&String>, Vec<&String>) = (rooms.keys().collect(), uses.keys().collect());
