@@ -18,7 +18,7 @@ use crate::value::{Value, is_whole_tag};
 use crate::{PageStoreError, Result};
 
 /// Copies of copies of relations that are followed.
-const MAX_COPIES: u32 = 16;
+const MAX_COPIES: u32 = 256;
 
 /// A version that was found, with its value.
 #[derive(Clone, Debug)]
@@ -204,8 +204,14 @@ impl Timeline {
         let Some(size) = self.rel_size_item(source, lsn)? else {
             return Ok(None);
         };
-        if block >= size.size || copies >= MAX_COPIES {
+        if block >= size.size {
             return Ok(None);
+        }
+        if copies >= MAX_COPIES {
+            return Err(PageStoreError::damaged(
+                format!("block {block} of relation {source}"),
+                format!("it is a copy of a copy, more than {MAX_COPIES} times"),
+            ));
         }
         self.page(source, block, lsn, &size, copies + 1).map(Some)
     }
