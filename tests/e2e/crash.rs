@@ -309,6 +309,11 @@ fn die_while_accepting(repo: &TestRepo<'_>, serve: &mut Serve<'_>, first: i64, a
     let refused = repo.neon(&["push", "main"]);
     assert_eq!(refused.code(), Some(1), "{}", refused.describe());
     serve.wait();
+    let log = std::fs::read_to_string(serve.root().with_extension("serve.log")).expect("a log");
+    assert!(
+        log.contains("failpoint accept-before-swap: the process ends here"),
+        "{log}"
+    );
     acknowledged.extend(writer.end());
     serve.restart(Signal::KILL, &[]);
     repo.ok(&["push", "main"]);

@@ -19,6 +19,7 @@ on_both!(
     a_flipped_bit,
     copies_and_leftovers,
     a_full_disk,
+    pages_that_cannot_be_rebuilt,
 );
 
 /// Returns every file of a directory with size and time of change: what must not change when a command is refused.
@@ -123,27 +124,15 @@ fn commands_that_cannot_be_done(environment: &TestEnvironment, postgres: &TestPo
     no_such_postgres(environment, &repo, postgres);
 }
 
-/// Makes commits until two begin with the same four digits.
 fn ambiguous(repo: &TestRepo<'_>) {
-    let mut seen = std::collections::BTreeMap::new();
-    repo.start("main");
-    let first = repo.place("main");
-    seen.insert(first.commit[..4].to_owned(), first.commit);
-    // The birthday of 65536 days; 301 commits meet with a probability of one half, so take prefixes of the objects' own store.
-    for number in 0..40 {
-        let moved = repo.json(&["commit", "-m", &format!("number {number}")]);
-        let id = moved["commit"].as_str().expect("text").to_owned();
-        if let Some(other) = seen.insert(id[..4].to_owned(), id.clone())
-            && other != id
-        {
-            let refused = repo.refused(&["show", &id[..4]]);
-            assert!(
-                refused.message.contains(&id[..12]) && refused.message.contains(&other[..12]),
-                "{refused:?}"
-            );
-            return;
-        }
-    }
+    let (one, other) = repo.twin_of("main");
+    let refused = repo.refused(&["show", &one[..4]]);
+    assert!(
+        refused.message.contains(&one[..12]) && refused.message.contains(&other[..12]),
+        "candidates: {refused:?}"
+    );
+    assert!(refused.hint.contains("more digits"), "{refused:?}");
+    assert_eq!(repo.place(&one[..12]).commit, one);
 }
 
 fn running_branches(environment: &TestEnvironment, repo: &TestRepo<'_>) {
@@ -648,6 +637,49 @@ fn a_full_disk(environment: &TestEnvironment, postgres: &TestPostgres) {
     assert_eq!(copy.place("main"), before);
     copy.fsck();
     environment.init("new", postgres).fsck();
+}
+
+/// Where an index needs redo that this release lacks, a position is refused before anything is written; all else goes on.
+fn pages_that_cannot_be_rebuilt(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    repo.sql_on("main", "create table t(words tsvector); insert into t select to_tsvector('one two ' || i) from generate_series(1, 2000) i");
+    repo.ok(&["tag", "before"]);
+    repo.sql("main", "create index words on t using gin(words); insert into t select to_tsvector('three ' || i) from generate_series(1, 2000) i");
+    repo.ok(&["commit", "-m", "with an index"]);
+    repo.ok(&["tag", "with"]);
+    repo.sql(
+        "main",
+        "drop index words; insert into t values (to_tsvector('four'))",
+    );
+    let plain = environment.path("plain");
+    let path = plain.to_str().expect("text");
+    let refused = repo.refused(&["export", "with", "--pgdata", path]);
+    assert!(
+        refused.says("Gin") && refused.says("0/"),
+        "record and LSN are named: {refused:?}"
+    );
+    assert!(refused.hint.contains("GIN"), "{refused:?}");
+    assert!(
+        fs::read_dir(&plain).map_or(0, Iterator::count) == 0,
+        "nothing half-made"
+    );
+    repo.ok(&["branch", "stuck", "with"]);
+    let refused = repo.refused(&["start", "stuck"]);
+    assert!(refused.says("Gin"), "{refused:?}");
+    assert!(processes_below(&repo.inside("endpoints/stuck")).is_empty());
+    assert_eq!(
+        repo.sql("main", "select count(*) from t"),
+        "4001",
+        "the branch itself never noticed"
+    );
+    repo.ok(&["branch", "early", "before"]);
+    assert_eq!(repo.sql_on("early", "select count(*) from t"), "2000");
+    repo.ok(&["export", "main", "--pgdata", path]);
+    let server = PlainServer::start(environment, postgres, &plain);
+    assert_eq!(server.sql("select count(*) from t"), "4001");
+    drop(server);
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
 }
 
 /// Root is told the very line to type instead. Becoming root takes a user namespace, which some machines do not allow.

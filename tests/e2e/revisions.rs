@@ -41,7 +41,8 @@ fn the_past_is_shown(environment: &TestEnvironment, postgres: &TestPostgres) {
     };
     shows("a-lsn", &format!("main@{}", first.1), "1000|0|1000");
     shows("a-time", &format!("main@{{{}}}", first.0), "1000|0|1000");
-    shows("a-commit", "main~2", "1000|0|1000");
+    // Before the third, and before what the tag made.
+    shows("a-commit", "main~3", "1000|0|1000");
     shows("b-lsn", &format!("main@{}", second.1), "1000|100|1000");
     shows("b-time", &format!("main@{{{}}}", second.0), "1000|100|1000");
     shows("b-tag", "v2", "1000|100|1000");

@@ -125,6 +125,7 @@ fn two_clones_write_the_same_branch(environment: &TestEnvironment, postgres: &Te
         refused.hint.contains("--as") && refused.hint.contains("--force"),
         "{refused:?}"
     );
+    bob.ok(&["stop"]);
     let before = bob.place("main");
     let refused = bob.refused(&["pull"]);
     assert!(refused.says("diverged"), "{refused:?}");

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use neon_objects::ObjectStore;
+use neon_types::CommitId;
 use serde_json::Value;
 
 use crate::environment::TestEnvironment;
@@ -114,6 +116,23 @@ impl<'e> TestRepo<'e> {
             timeline: text("timeline"),
             lsn: text("lsn"),
         }
+    }
+
+    /// Writes a commit whose id begins with the same four digits as that of a revision; returns both ids.
+    pub fn twin_of(&self, revision: &str) -> (String, String) {
+        let objects = ObjectStore::open(&self.inside("objects")).expect("objects");
+        let id: CommitId = self.place(revision).commit.parse().expect("an id");
+        let mut commit = objects.read_commit(id).expect("a commit");
+        let digits = &id.to_string()[..4];
+        for number in 0.. {
+            commit.message = format!("attempt {number}");
+            let twin = commit.id().to_string();
+            if twin.starts_with(digits) && twin != id.to_string() {
+                objects.write_commit(&commit).expect("written");
+                return (id.to_string(), twin);
+            }
+        }
+        unreachable!("every 65536th attempt succeeds")
     }
 
     /// Sets a setting.
