@@ -120,7 +120,7 @@ impl<'e> TestRepo<'e> {
 
     /// Writes a commit whose id begins with the same four digits as that of a revision; returns both ids.
     pub fn twin_of(&self, revision: &str) -> (String, String) {
-        let objects = ObjectStore::open(&self.inside("objects")).expect("objects");
+        let objects = ObjectStore::open(self.inside("objects")).expect("objects");
         let id: CommitId = self.place(revision).commit.parse().expect("an id");
         let mut commit = objects.read_commit(id).expect("a commit");
         let digits = &id.to_string()[..4];
