@@ -22,6 +22,11 @@ use crate::wire::{Line, MAX_LINE, REQUESTS};
 /// How long a command waits for a daemon that it started to answer.
 const DAEMON_START: Duration = Duration::from_secs(20);
 
+/// How long a daemon that is being killed may still hold its socket.
+const DAEMON_END: Duration = Duration::from_secs(2);
+/// Code of the error when the daemon ends before it has answered.
+const DAEMON_GONE: &str = "daemon_gone";
+
 /// Where a command was given, and by whom.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -129,7 +134,11 @@ pub fn call(
 ) -> Result<Response, ApiError> {
     let neon_dir = context.find()?;
     if let Some(stream) = connect(&neon_dir) {
-        return ask(stream, &request, progress);
+        match ask(stream, &request, progress) {
+            // It died under our hands. What may be done twice is done again, once it has let go of its socket.
+            Err(error) if error.code == DAEMON_GONE && may_repeat(&request) && is_gone(&neon_dir) => {}
+            answer => return answer,
+        }
     }
     let needs_daemon = matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir);
     if needs_daemon && request != Request::Shutdown {
@@ -139,6 +148,35 @@ pub fn call(
     let runtime = runtime()?;
     let repository = Repository::open(&neon_dir, context.options(&purpose(&request)), runtime.handle())?;
     Arc::new(repository).handle(request, progress)
+}
+
+/// Returns true for a request that changes nothing more when it is carried out again.
+fn may_repeat(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Uri { .. }
+            | Request::Status
+            | Request::BranchList
+            | Request::TagList
+            | Request::Log { .. }
+            | Request::Show { .. }
+            | Request::OriginList
+            | Request::ConfigGet { .. }
+    )
+}
+
+/// Waits until nobody answers at the daemon's socket; false when somebody still does.
+fn is_gone(neon_dir: &Path) -> bool {
+    let began = Instant::now();
+    while connect(neon_dir).is_some() {
+        if began.elapsed() > DAEMON_END {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Makes a repository.
@@ -395,7 +433,7 @@ async fn converse(
 
 fn gone(error: impl std::fmt::Display) -> ApiError {
     ApiError {
-        code: "daemon_gone".into(),
+        code: DAEMON_GONE.into(),
         message: "the daemon went away before it answered".into(),
         caused_by: vec![error.to_string()],
         hint: Some("run the command again; 'neon status' shows where things are".into()),
