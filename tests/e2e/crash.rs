@@ -176,6 +176,7 @@ fn kill_while_writing(
     match victim {
         Victim::Daemon => {
             kill(daemon, Signal::KILL);
+            gone(daemon);
             // The endpoint goes on without it.
             writer.wait_for(50);
         }
@@ -185,9 +186,7 @@ fn kill_while_writing(
             std::thread::sleep(std::time::Duration::from_millis(dice.roll(400)));
         }
         Victim::Everything => {
-            for pid in std::iter::once(daemon).chain(postmaster_family(postmaster)) {
-                kill(pid, Signal::KILL);
-            }
+            kill_all(daemon, postmaster);
         }
     }
     match victim {
@@ -201,6 +200,15 @@ fn kill_while_writing(
             acknowledged.extend(writer.end());
         }
     }
+}
+
+/// Kills the daemon, the postmaster and all its children at one moment, and waits for the kernel to bury the daemon: until it
+/// has, its socket still takes calls that nobody answers.
+fn kill_all(daemon: u32, postmaster: u32) {
+    for pid in std::iter::once(daemon).chain(postmaster_family(postmaster)) {
+        kill(pid, Signal::KILL);
+    }
+    gone(daemon);
 }
 
 /// Ends the daemon with its endpoints, so that the next one has failpoints of the test's.
@@ -283,9 +291,7 @@ fn die_while_starting(repo: &TestRepo<'_>, failpoint: &str, first: i64, acknowle
     } else {
         let daemon = repo.daemon().expect("a daemon runs");
         let postmaster = repo.postmaster("main").expect("it runs");
-        for pid in std::iter::once(daemon).chain(postmaster_family(postmaster)) {
-            kill(pid, Signal::KILL);
-        }
+        kill_all(daemon, postmaster);
         acknowledged.extend(writer.end());
     }
     let started = neon_tests_kit::Output::of(

@@ -416,7 +416,7 @@ fn a_flipped_bit(environment: &TestEnvironment, postgres: &TestPostgres) {
     let middle = usize::try_from(len / 2).expect("small");
     bytes[middle] ^= 0x10;
     let mut permissions = fs::metadata(&victim).expect("there").permissions();
-    #[allow(clippy::permissions_set_readonly_false, reason = "a test's own file")]
+    #[expect(clippy::permissions_set_readonly_false, reason = "a test's own file")]
     permissions.set_readonly(false);
     fs::set_permissions(&victim, permissions).expect("changed");
     fs::write(&victim, &bytes).expect("written");
