@@ -557,7 +557,7 @@ async fn different_wal_under_one_name_is_refused_and_the_last_equal_rung_named()
         assert_eq!(refused(pull(&b, "main", &a, "main", how).await), expected);
     }
     assert!(
-        expected.hint().contains(&format!("{timeline}@0/50000")),
+        expected.hint().contains("neon branch NAME BRANCH@0/50000"),
         "{}",
         expected.hint()
     );
