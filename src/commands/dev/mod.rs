@@ -1,0 +1,28 @@
+//! `neon dev` (hidden): tools for those who work on neon.
+
+mod oracle;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Tools for those who work on neon
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which tool
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The tools.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
+    Oracle(oracle::Args),
+}
+
+/// Carries the tool's work out.
+pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
+    match args.command {
+        Command::Oracle(args) => oracle::run(args, session),
+    }
+}
