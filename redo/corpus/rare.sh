@@ -5,7 +5,9 @@
 #
 # A server of its own in DIR/data, reached by a socket in DIR; its WAL ends up in DIR/wal. Run as any user but root. With
 # `-k` (data checksums) hint bits are logged; without, give the oracle `--no-hints`. FPW=on keeps full_page_writes on,
-# COMPRESSION=lz4 is a value of wal_compression, CLIENTBIN another directory of psql and pgbench.
+# COMPRESSION=lz4 is a value of wal_compression, CLIENTBIN another directory of psql and pgbench, ARCHIVE_COMMAND another
+# way for the WAL to go. The `.sql` files beside this script run last, each in a session of its own, with errors fatal;
+# `\c` begins another session where one must not see what the session before it remembers.
 set -euo pipefail
 : "${PGBIN:?the directory of initdb, pg_ctl, psql and pgbench}"
 CLIENTBIN=${CLIENTBIN:-$PGBIN}
@@ -20,7 +22,7 @@ wal_consistency_checking = 'all'
 full_page_writes = ${FPW:-off}
 wal_compression = ${COMPRESSION:-off}
 archive_mode = on
-archive_command = 'cp -n %p $DIR/wal/%f'
+archive_command = '${ARCHIVE_COMMAND:-cp -n %p $DIR/wal/%f}'
 fsync = off
 autovacuum = off
 max_prepared_transactions = 10
@@ -124,7 +126,11 @@ vacuum long_keys;
 insert into long_keys select 'same', i from generate_series(1, 20000) i;
 create sequence numbers;
 select nextval('numbers') from generate_series(1, 200);
-checkpoint;
 SQL
+for script in "$(dirname "$0")"/*.sql; do
+  [ -e "$script" ] || continue
+  sql -f "$script"
+done
+sql -c checkpoint
 sql -c 'select pg_switch_wal()'
 sql -c 'checkpoint'
