@@ -10,5 +10,7 @@ pub fn start(default: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would say on stderr that stderr cannot be written, and panic: a full disk must not end the thread that logs.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -349,6 +349,9 @@ pub struct EndpointStatus {
     pub read_only: bool,
     /// End of the WAL that we hold of it.
     pub received: Option<Lsn>,
+    /// Why its WAL is not received just now, though it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// One branch.

@@ -176,6 +176,11 @@ impl Repository {
             pid,
             read_only: file.branch.is_none(),
             received,
+            trouble: self
+                .endpoints
+                .receiver(name)
+                .and_then(|receiver| receiver.trouble())
+                .map(|error| crate::receiver::chain(&error)),
         }))
     }
 

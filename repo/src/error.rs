@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use neon_compute::ComputeError;
 use neon_objects::ObjectsError;
@@ -123,9 +124,9 @@ pub enum RepoError {
     /// Somebody else moved the ref meanwhile.
     #[error("branch '{0}' moved while the command ran")]
     Raced(String),
-    /// Postgres did not write out what it was asked to within the time allowed.
+    /// What Postgres had written when it was asked did not arrive, and nothing moved any more.
     #[error(
-        "the endpoint of '{branch}' did not flush its WAL up to {wanted} within {seconds} s (received {received})"
+        "the WAL of the endpoint of '{branch}' did not arrive up to {wanted} (received up to {received})"
     )]
     NotFlushed {
         /// The branch.
@@ -134,8 +135,8 @@ pub enum RepoError {
         wanted: Lsn,
         /// What arrived.
         received: Lsn,
-        /// How long we waited.
-        seconds: u64,
+        /// Why nothing is received, when we know.
+        source: Option<Arc<RepoError>>,
     },
     /// A daemon is needed.
     #[error("this needs the daemon of the repository")]
@@ -258,6 +259,9 @@ impl RepoError {
 
     /// Returns what to do next, when there is something to advise.
     pub fn hint(&self) -> Option<String> {
+        if let Some(hint) = room_hint(self) {
+            return Some(hint.to_owned());
+        }
         let hint = match self {
             RepoError::AlreadyARepository(_) => "work in it, or name another directory: neon init DIR".into(),
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
@@ -300,13 +304,29 @@ impl RepoError {
             RepoError::Compute(error) => return compute_hint(error),
             RepoError::Import(error) => return import_hint(error),
             RepoError::Transport(error) => return error.hint(),
-            RepoError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "free disk space, then run the command again; nothing was lost".into()
-            }
             _ => return None,
         };
         Some(hint)
     }
+}
+
+/// Returns what to do when the cause of it all is that a file could not grow.
+fn room_hint(error: &RepoError) -> Option<&'static str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                return Some("free disk space, then run the command again; nothing was lost");
+            }
+            Some(io::ErrorKind::FileTooLarge) => {
+                return Some(
+                    "raise the limit on the size of files (ulimit -f), then run the command again; nothing was lost",
+                );
+            }
+            _ => cause = error.source(),
+        }
+    }
+    None
 }
 
 /// The command line asks for a password on these two.

@@ -12,7 +12,7 @@ use neon_transport::TransportError;
 use neon_transport::replication::{ConnectOptions, Event, Replication};
 use neon_types::Lsn;
 
-use crate::error::Result;
+use crate::error::{RepoError, Result};
 
 /// Name of the replication slot in every endpoint.
 pub const SLOT: &str = "neon";
@@ -24,8 +24,11 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the slot may still be held by a connection that is gone, and how often we look.
 const SLOT_WAIT: Duration = Duration::from_secs(20);
 const SLOT_RETRY: Duration = Duration::from_millis(20);
-/// Pause before connecting again after the connection broke.
+/// Pause before connecting again after the stream broke, and its limit: it doubles while nothing new becomes durable.
 const RETRY: Duration = Duration::from_millis(200);
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
+/// How long those who wait for a stream that is known to be broken go on, while nothing moves.
+const TROUBLE_WAIT: Duration = Duration::from_secs(6);
 
 /// Where an endpoint's walsender is.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ struct Reached {
     closed: bool,
     /// The stream is over and everything of it is indexed.
     ended: bool,
+    /// Why nothing is received just now; none again as soon as more WAL is durable.
+    trouble: Option<Arc<RepoError>>,
 }
 
 struct Shared {
@@ -63,6 +68,13 @@ impl Shared {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut reached);
         self.changed.notify_all();
+    }
+
+    fn durable(&self) -> Lsn {
+        self.reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .durable
     }
 }
 
@@ -94,6 +106,7 @@ impl Receiver {
                 covered: end,
                 closed: false,
                 ended: false,
+                trouble: None,
             }),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
@@ -106,7 +119,7 @@ impl Receiver {
         let indexer = std::thread::Builder::new()
             .name("index".into())
             .spawn(move || index_until_stopped(&indexing, housekeeping_end, on_transaction))
-            .map_err(crate::error::RepoError::io("start a thread for", "indexing"))?;
+            .map_err(RepoError::io("start a thread for", "indexing"))?;
         Ok(Receiver {
             shared,
             indexer: Mutex::new(Some(indexer)),
@@ -139,6 +152,21 @@ impl Receiver {
             .indexed
     }
 
+    /// Returns true when the stream is over and everything of it is indexed.
+    pub fn is_over(&self) -> bool {
+        self.shared
+            .reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ended
+    }
+
+    /// Returns why nothing is received just now, though the server runs.
+    pub fn trouble(&self) -> Option<Arc<RepoError>> {
+        let reached = self.shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.trouble.clone()
+    }
+
     fn wait(&self, wanted: Lsn, limit: Duration, done: impl Fn(&Reached) -> bool) {
         let mut moved = Instant::now();
         let mut seen = (Lsn::INVALID, Lsn::INVALID);
@@ -149,6 +177,10 @@ impl Receiver {
             if now != seen {
                 (seen, moved) = (now, Instant::now());
             }
+            let limit = match reached.trouble {
+                Some(_) => limit.min(TROUBLE_WAIT),
+                None => limit,
+            };
             let Some(left) = limit.checked_sub(moved.elapsed()) else {
                 break;
             };
@@ -197,14 +229,24 @@ async fn connect(shared: &Shared, place: &Place) -> std::result::Result<Replicat
     }
 }
 
+/// Says that the stream is over, however its task ends: nobody may wait for a stream that nobody reads.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.update(|reached| reached.closed = true);
+    }
+}
+
 async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replication) {
+    let _closing = Closing(Arc::clone(&shared));
     let mut connection = Some(first);
+    let mut pause = RETRY;
     while !shared.stop.load(Ordering::SeqCst) {
+        let before = shared.durable();
         let replication = match connection.take() {
             Some(replication) => Ok(replication),
-            None => connect(&shared, &place)
-                .await
-                .map_err(crate::error::RepoError::from),
+            None => connect(&shared, &place).await.map_err(RepoError::from),
         };
         let ended = match replication {
             Ok(replication) => receive(&shared, replication).await,
@@ -215,20 +257,41 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
             Ok(()) => break,
             Err(_) if !place_answers(&place) => break,
             Err(error) => {
-                tracing::warn!(%error, "the WAL stream broke; asking again from the last whole record");
-                tokio::time::sleep(RETRY).await;
+                let moved = shared.durable() > before;
+                pause = if moved {
+                    RETRY
+                } else {
+                    (pause * 2).min(RETRY_LIMIT)
+                };
+                let error = Arc::new(error);
+                tracing::warn!(
+                    error = chain(&error),
+                    ?pause,
+                    "the WAL stream broke; asking again from the last whole record"
+                );
+                shared.update(|reached| reached.trouble = Some(error));
+                tokio::time::sleep(pause).await;
                 // A failed fsync poisons the open file (law 10): reopening reads back what is really there.
-                let _ = tokio::task::block_in_place(|| shared.timeline.index_wal());
+                if let Err(error) = tokio::task::block_in_place(|| shared.timeline.index_wal()) {
+                    tracing::warn!(error = chain(&error), "the received WAL cannot be read back");
+                }
             }
         }
     }
-    let durable = tokio::task::block_in_place(|| shared.timeline.sync_wal());
-    shared.update(|reached| {
-        if let Ok(durable) = durable {
-            reached.durable = durable;
-        }
-        reached.closed = true;
-    });
+    if let Ok(durable) = tokio::task::block_in_place(|| shared.timeline.sync_wal()) {
+        shared.update(|reached| reached.durable = durable);
+    }
+}
+
+/// Returns an error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
 }
 
 fn place_answers(place: &Place) -> bool {
@@ -283,7 +346,12 @@ async fn receive(shared: &Arc<Shared>, mut replication: Replication) -> Result<(
 
 fn flush(shared: &Shared) -> Result<()> {
     let durable = tokio::task::block_in_place(|| shared.timeline.sync_wal())?;
-    shared.update(|reached| reached.durable = durable);
+    shared.update(|reached| {
+        if durable > reached.durable {
+            reached.trouble = None;
+        }
+        reached.durable = durable;
+    });
     Ok(())
 }
 
@@ -324,7 +392,9 @@ fn index_until_stopped(
                     reached.covered = seen;
                 });
             }
-            Err(error) => tracing::error!(%error, "indexing stopped; the WAL itself is safe"),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "indexing stopped; the WAL itself is safe");
+            }
         }
         if stopping {
             shared.update(|reached| reached.ended = true);
@@ -338,7 +408,7 @@ fn index_until_stopped(
                 .name("seal".into())
                 .spawn(move || {
                     if let Err(error) = timeline.seal() {
-                        tracing::error!(%error, "sealing failed; it is tried again");
+                        tracing::error!(error = chain(&error), "sealing failed; it is tried again");
                     }
                 })
                 .ok();

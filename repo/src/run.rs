@@ -331,9 +331,13 @@ impl Repository {
         Ok(())
     }
 
-    /// Receives again from an endpoint that runs without a receiver, after a daemon died.
+    /// Receives again from an endpoint that runs without a receiver, after a daemon died, or whose stream ended without it.
     pub(crate) fn adopt(&self, name: &str) -> Result<()> {
-        if self.endpoints.receiver(name).is_some() {
+        if self
+            .endpoints
+            .receiver(name)
+            .is_some_and(|receiver| !receiver.is_over())
+        {
             return Ok(());
         }
         let Some(file) = self.endpoint_file(name)? else {

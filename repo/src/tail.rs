@@ -33,9 +33,13 @@ impl Repository {
     }
 
     fn take_in_running(&self, branch: &str, file: &EndpointFile) -> Result<()> {
-        let Some(receiver) = self.endpoints.receiver(branch) else {
+        let Some(mut receiver) = self.endpoints.receiver(branch) else {
             return Err(RepoError::NeedsDaemon);
         };
+        if receiver.is_over() {
+            self.adopt(branch)?;
+            receiver = self.endpoints.receiver(branch).ok_or(RepoError::NeedsDaemon)?;
+        }
         let wanted = self
             .runtime
             .block_on(postgres::insert_lsn(&self.socket_directory(branch), file.port))?;
@@ -45,7 +49,7 @@ impl Repository {
                 branch: branch.to_owned(),
                 wanted,
                 received,
-                seconds: FLUSH_WAIT.as_secs(),
+                source: receiver.trouble(),
             });
         }
         Ok(())

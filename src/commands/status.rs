@@ -66,7 +66,13 @@ fn print(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         out,
         &["ENDPOINT", "STATE", "PORT", "PROCESS", "ACCESS", "RECEIVED"],
         &rows,
-    )
+    )?;
+    for endpoint in &status.endpoints {
+        if let Some(trouble) = &endpoint.trouble {
+            writeln!(out, "\nWAL of {} is not received: {trouble}", endpoint.name)?;
+        }
+    }
+    Ok(())
 }
 
 fn row(endpoint: &EndpointStatus) -> Vec<Cell> {
@@ -120,6 +126,7 @@ mod tests {
                 pid: Some(4712),
                 read_only: false,
                 received: Some(Lsn(0x16B_3748)),
+                trouble: Some("cannot write 000000010000000000000002: No space left on device".to_owned()),
             }],
             branches: vec![neon_repo::api::Branch {
                 head: true,
@@ -138,7 +145,9 @@ mod tests {
              HEAD       main at 0/16B3748 (111111111111), ahead of cloud/main\n\
              \n\
              ENDPOINT  STATE    PORT   PROCESS  ACCESS      RECEIVED\n\
-             main      running  55432  4712     read-write  0/16B3748\n"
+             main      running  55432  4712     read-write  0/16B3748\n\
+             \n\
+             WAL of main is not received: cannot write 000000010000000000000002: No space left on device\n"
         );
     }
 }

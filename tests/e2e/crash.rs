@@ -1,7 +1,8 @@
 //! Processes are killed, at any moment and at named ones; what was acknowledged is there afterwards, and nothing is damaged.
 
 use neon_tests_kit::{
-    Serve, TestEnvironment, TestPostgres, TestRepo, Writer, kill, postmaster_family, processes_below,
+    Output, Serve, TestEnvironment, TestPostgres, TestRepo, Writer, kill, limit_file_size, postmaster_family,
+    processes_below,
 };
 use rustix::process::Signal;
 
@@ -328,4 +329,51 @@ fn die_while_accepting(repo: &TestRepo<'_>, serve: &mut Serve<'_>, first: i64, a
     served.fsck();
     repo.start("main");
     repo.sql("main", "truncate fill");
+}
+
+/// A daemon that may not write another byte, as on a full disk, its own log included: Postgres goes on, nothing that it acknowledged
+/// is lost, the refusal says why, and once there is room everything goes on without a restart.
+#[test]
+fn a_disk_that_is_full_for_a_while() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let repo = environment.init("shop", &TestPostgres::find(15));
+    let start = repo.command(&["start", "main"]);
+    let mut ignoring = environment.command("bash", repo.directory());
+    // The signal that comes with the error is not sent by a full disk.
+    ignoring.args(["-c", "trap '' XFSZ; exec \"$@\"", "bash"]);
+    ignoring.arg(start.get_program()).args(start.get_args());
+    Output::of(&mut ignoring).success();
+    let insert = "insert into t select i, repeat('x', 300) from generate_series(1, 5000) i";
+    repo.sql("main", &format!("create table t(a int, b text); {insert}"));
+    repo.ok(&["commit", "-m", "before"]);
+    let before = repo.place("main");
+
+    let daemon = repo.daemon().expect("a daemon");
+    limit_file_size(daemon, Some(0));
+    for _ in 0..3 {
+        repo.sql("main", insert);
+    }
+    let refused = repo.refused(&["commit", "-m", "no room"]);
+    assert!(
+        refused.says("did not arrive") && refused.says("ulimit -f"),
+        "what failed and what to do: {refused:?}"
+    );
+    let trouble = repo.json(&["status"])["endpoints"][0]["trouble"].clone();
+    assert!(
+        trouble
+            .as_str()
+            .is_some_and(|trouble| trouble.contains("cannot write")),
+        "status says why: {trouble}"
+    );
+    assert_eq!(repo.place("main"), before);
+
+    limit_file_size(daemon, None);
+    repo.ok(&["commit", "-m", "with room"]);
+    assert_eq!(repo.daemon(), Some(daemon), "it is the same daemon");
+    let status = repo.json(&["status"]);
+    assert!(status["endpoints"][0].get("trouble").is_none(), "{status}");
+    repo.ok(&["branch", "fork", "main"]);
+    assert_eq!(repo.sql_on("fork", "select count(*) from t"), "20000");
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
 }

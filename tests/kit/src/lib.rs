@@ -16,7 +16,7 @@ pub use environment::TestEnvironment;
 pub use output::{Output, Refused, assert_same};
 pub use plain::PlainServer;
 pub use postgres::TestPostgres;
-pub use process::{kill, postmaster_family, processes_below};
+pub use process::{kill, limit_file_size, postmaster_family, processes_below};
 pub use proxy::Proxy;
 pub use repo::{Place, TestRepo};
 pub use serve::{Serve, USER};

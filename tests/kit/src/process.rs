@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// How long servers get to end by themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -16,6 +16,20 @@ pub fn kill(pid: u32, signal: Signal) {
         // Gone already is as good.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Lets a process write no byte of a file beyond `bytes`, or, with none, as much as before.
+pub fn limit_file_size(pid: u32, bytes: Option<u64>) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let limit = Rlimit {
+        current: bytes.or(maximum),
+        maximum,
+    };
+    prlimit(Some(pid), Resource::Fsize, limit).expect("the limit of a process of our own");
 }
 
 /// Returns every process.
