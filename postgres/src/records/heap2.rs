@@ -6,6 +6,7 @@
 //! heap page.
 
 use super::heap::{HeapLock, INIT_PAGE, OPCODE_MASK};
+use super::offset_list;
 use crate::wal::{DecodeError, Record};
 use crate::{Cursor, PgVersion};
 
@@ -144,9 +145,7 @@ impl MultiInsert {
         let flags = cursor.u8()?;
         cursor.skip(1)?;
         let count = cursor.u16()?;
-        let listed = if init { 0 } else { usize::from(count) };
-        let (offsets, _) = cursor.take(2 * listed)?.as_chunks();
-        let offsets = offsets.iter().map(|offset| u16::from_le_bytes(*offset)).collect();
+        let offsets = offset_list(cursor, if init { 0 } else { count })?;
         Ok(MultiInsert {
             flags,
             count,

@@ -8,6 +8,7 @@ pub mod clog;
 pub mod commit_ts;
 pub mod dbase;
 pub mod generic;
+pub mod gist;
 pub mod heap;
 pub mod heap2;
 pub mod invalidation;
@@ -33,6 +34,12 @@ fn unknown(record: &Record) -> DecodeError {
         rmid: record.rmid,
         info: record.info,
     }
+}
+
+/// Reads `count` offset numbers.
+fn offset_list(cursor: &mut Cursor<'_>, count: u16) -> Result<Vec<u16>, DecodeError> {
+    let (pairs, _) = cursor.take(2 * usize::from(count))?.as_chunks();
+    Ok(pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect())
 }
 
 /// Reads the number of an SLRU page: 32 bits up to 16, 64 bits since 17.
