@@ -1,10 +1,10 @@
 //! Checks replay against the WAL of a stock server that ran with `wal_consistency_checking`.
 //!
 //! ```text
-//! oracle WALDIR [--fixtures FILE] [--per-shape N] [--rate] [--no-hints] [--max-pages N]
+//! oracle WALDIR [--fixtures FILE] [--only MANAGER] [--per-shape N] [--rate] [--no-hints] [--max-pages N]
 //! ```
 //! Prints a table of what was checked; exits with 1 when a page came out wrong. `--fixtures` writes N (2) checked references
-//! of each shape to a file that the tests replay. `--rate` measures replay of up to N (200) references of each shape.
+//! of each shape, of one resource manager with `--only`, to a file that the tests replay. `--rate` measures replay of up to N (200) references of each shape.
 //! `--no-hints`: the cluster had neither data checksums nor `wal_log_hints`.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use neon_redo::oracle::{Options, Report, Sampler, run};
 struct Args {
     dir: PathBuf,
     fixtures: Option<PathBuf>,
+    only: Option<String>,
     per_shape: Option<usize>,
     rate: bool,
     options: Options,
@@ -31,6 +32,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
     let mut args = Args {
         dir: PathBuf::new(),
         fixtures: None,
+        only: None,
         per_shape: None,
         rate: false,
         options: Options::default(),
@@ -39,6 +41,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--fixtures" => args.fixtures = Some(value()?.into()),
+            "--only" => args.only = Some(value()?),
             "--per-shape" => args.per_shape = Some(value()?.parse()?),
             "--max-pages" => args.options.max_pages = value()?.parse()?,
             "--rate" => args.rate = true,
@@ -79,7 +82,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         report.evicted,
         begun.elapsed()
     );
-    let fixtures = sampler.into_fixtures();
+    let mut fixtures = sampler.into_fixtures();
+    if let Some(only) = args.only {
+        fixtures.retain(|fixture| rmgr::describe(&fixture.record).split('/').next() == Some(&only));
+    }
     if let Some(path) = args.fixtures {
         fixture::write(&fixtures, File::create(&path)?)?;
         println!("{} references written to {}", fixtures.len(), path.display());

@@ -4,7 +4,7 @@
 //! another one, so replay is a pure function of one page. No catalog is needed. Bytes are not trusted: a record or a page
 //! that contradicts itself is an error.
 //!
-//! Supported: `Heap`, `Heap2`, `Btree`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18. Full-page images are restored
+//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18. Full-page images are restored
 //! for every resource manager.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -12,6 +12,7 @@ mod btree;
 pub mod change;
 mod error;
 mod generic;
+mod gist;
 mod heap;
 pub mod mask;
 pub mod oracle;
@@ -66,13 +67,14 @@ pub fn redo(
     let target = Target {
         cluster,
         record,
+        end,
         index,
         reference,
     };
     let result = if reference.image.as_ref().is_some_and(|image| image.apply) {
-        restore(&target, end, page)
+        restore(&target, page)
     } else if is_supported(record.rmid, record.info) {
-        replay(&target, end, page)
+        replay(&target, page)
     } else {
         let (rmid, info) = (record.rmid, record.info);
         return Err(RedoError::Unsupported {
@@ -97,29 +99,28 @@ pub fn needs_base(record: &Record, index: usize) -> bool {
     !reference.is_some_and(|block| block.will_init || block.image.as_ref().is_some_and(|image| image.apply))
 }
 
-/// Returns true when blocks of such records can be replayed without an image. Not for gin, gist, spgist, hash, brin and
+/// Returns true when blocks of such records can be replayed without an image. Not for gin, spgist, hash, brin and
 /// custom resource managers.
 pub fn is_supported(rmid: u8, _info: u8) -> bool {
-    rmid <= rmgr::MAX_BUILTIN
-        && !matches!(
-            rmid,
-            rmgr::HASH | rmgr::GIN | rmgr::GIST | rmgr::SPGIST | rmgr::BRIN
-        )
+    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN | rmgr::SPGIST | rmgr::BRIN)
 }
 
-fn restore(target: &Target<'_>, end: Lsn, page: &mut Page) -> Result<(), Damage> {
+fn restore(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
     *page = target
         .record
         .block_image(target.index)
         .ok_or(Damage::MissingImage)??;
     page.set_stored_checksum(0);
     if !page.is_new() {
-        page.set_lsn(end);
+        page.set_lsn(target.end);
+    }
+    if target.record.rmid == rmgr::GIST {
+        gist::after_restore(target, page)?;
     }
     Ok(())
 }
 
-fn replay(target: &Target<'_>, end: Lsn, page: &mut Page) -> Result<(), Damage> {
+fn replay(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
     if target.reference.will_init {
         page.as_bytes_mut().fill(0);
     }
@@ -127,6 +128,7 @@ fn replay(target: &Target<'_>, end: Lsn, page: &mut Page) -> Result<(), Damage> 
         rmgr::HEAP => heap::heap(target, page)?,
         rmgr::HEAP2 => heap::heap2(target, page)?,
         rmgr::BTREE => btree::redo(target, page)?,
+        rmgr::GIST => gist::redo(target, page)?,
         rmgr::SEQ => sequence::redo(target, page)?,
         rmgr::GENERIC => generic::redo(target, page)?,
         // A hint that was set between two checkpoints with full_page_writes off: nothing to do.
@@ -135,7 +137,7 @@ fn replay(target: &Target<'_>, end: Lsn, page: &mut Page) -> Result<(), Damage> 
         _ => return Err(target.unexpected()),
     };
     if touch == Touch::Changed {
-        page.set_lsn(end);
+        page.set_lsn(target.end);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use neon_postgres::PgVersion;
 use neon_postgres::wal::Record;
-use neon_types::Fork;
+use neon_types::{Fork, Lsn};
 
 use crate::{Cluster, Damage};
 
@@ -26,6 +26,8 @@ impl Touch {
 pub(crate) struct Target<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) record: &'a Record,
+    /// End of the record: the LSN that its pages take.
+    pub(crate) end: Lsn,
     /// Index of the reference in the record's blocks.
     pub(crate) index: usize,
     pub(crate) reference: &'a neon_postgres::wal::BlockRef,

@@ -3,9 +3,9 @@
 use neon_postgres::{Cursor, Page};
 
 use super::opaque::{LEAF, Opaque, ROOT};
-use super::tuple::{IndexTuple, tuple_size};
+use super::tuple::IndexTuple;
 use crate::Damage;
-use crate::page::{Slot, add_item, align, bytes_at, copy_to, stored_range};
+use crate::page::{Slot, add_item, align, bytes_at, copy_to, index_tuple_size, stored_range};
 
 /// Adds one tuple.
 pub(super) fn insert(page: &mut Page, offset: u16, data: &[u8]) -> Result<(), Damage> {
@@ -47,7 +47,7 @@ pub(super) fn restore_items(page: &mut Page, data: &[u8]) -> Result<(), Damage> 
     let mut items = Vec::new();
     let mut rest = data;
     while !rest.is_empty() {
-        let size = align(tuple_size(rest)?);
+        let size = align(index_tuple_size(rest)?);
         let (item, behind) = rest.split_at_checked(size).ok_or(Damage::Value {
             what: "an index tuple without its padding",
         })?;

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::Damage;
-use crate::page::align;
+use crate::page::{align, index_tuple_size};
 
 const HEADER: usize = 8;
 const SIZE_MASK: u16 = 0x1fff;
@@ -19,19 +19,6 @@ const COUNT_MASK: u16 = 0x0fff;
 /// Bytes of a heap TID.
 const TID: usize = 6;
 
-/// Returns the size of the tuple that `bytes` begins with, without padding: at least 8, at most all of them.
-pub(super) fn tuple_size(bytes: &[u8]) -> Result<usize, Damage> {
-    let word = bytes.get(6..).and_then(|rest| rest.first_chunk());
-    let size = word.map_or(0, |word| usize::from(u16::from_le_bytes(*word) & SIZE_MASK));
-    if (HEADER..=bytes.len()).contains(&size) {
-        Ok(size)
-    } else {
-        Err(Damage::Value {
-            what: "an index tuple shorter than it says",
-        })
-    }
-}
-
 /// An index tuple of at least 8 bytes, as long as it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IndexTuple(Vec<u8>);
@@ -39,7 +26,7 @@ pub(super) struct IndexTuple(Vec<u8>);
 impl IndexTuple {
     /// Takes the tuple that `bytes` begins with, without padding.
     pub(super) fn read(bytes: &[u8]) -> Result<IndexTuple, Damage> {
-        let size = tuple_size(bytes)?;
+        let size = index_tuple_size(bytes)?;
         Ok(IndexTuple(bytes.get(..size).unwrap_or_default().to_vec()))
     }
 

@@ -2,11 +2,13 @@
 
 use neon_postgres::Page;
 use neon_postgres::page::PAGE_HEADER_SIZE;
+use neon_types::Lsn;
 
 use super::common;
 use crate::Damage;
 use crate::btree::opaque::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
-use crate::page::{layout, put_u16, put_u64, u16_at};
+use crate::gist::opaque as gist;
+use crate::page::{layout, put_u16, u16_at};
 
 pub(super) fn btree(page: &mut Page) -> Result<(), Damage> {
     common::lsn_and_checksum(page);
@@ -55,21 +57,17 @@ pub(super) fn gin(page: &mut Page) -> Result<(), Damage> {
     }
 }
 
-/// Special space: u64 NSN, u32 right link, u16 flags at 12.
 pub(super) fn gist(page: &mut Page) -> Result<(), Damage> {
-    const LEAF: u16 = 1;
-    const FOLLOW_RIGHT: u16 = 1 << 3;
-    const HAS_GARBAGE: u16 = 1 << 4;
     common::lsn_and_checksum(page);
     common::header_hints(page);
     common::free_space(page)?;
-    let special = layout(page)?.special;
-    put_u64(page, special, 0)?;
-    let flags = u16_at(page, special + 12)?;
-    if flags & LEAF != 0 {
+    let mut opaque = gist::Opaque::read(page)?;
+    if opaque.flags & gist::LEAF != 0 {
         common::item_flags(page)?;
     }
-    put_u16(page, special + 12, (flags | FOLLOW_RIGHT) & !HAS_GARBAGE)
+    opaque.nsn = Lsn::INVALID;
+    opaque.flags = (opaque.flags | gist::FOLLOW_RIGHT) & !gist::HAS_GARBAGE;
+    opaque.write(page)
 }
 
 pub(super) fn spgist(page: &mut Page) -> Result<(), Damage> {

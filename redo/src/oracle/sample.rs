@@ -71,6 +71,23 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
         (rmgr::BTREE, 0x60) => shape.push(word(0)),
         (rmgr::BTREE, 0x70) => shape.extend([word(4), word(6)]),
         (rmgr::BTREE, 0xC0) => shape.extend([word(0), word(2)]),
+        (rmgr::GIST, 0x00) => shape.extend([word(0), word(2)]),
+        (rmgr::GIST, 0x10) => shape.push(word(4)),
+        // A split page can become dozens: only the old left page, a first, a middle and a last one differ.
+        (rmgr::GIST, 0x30) => {
+            shape.truncate(2);
+            let is_root = record
+                .blocks
+                .iter()
+                .any(|reference| reference.id == 1 && reference.block == 0);
+            shape.extend([
+                id.min(2),
+                u8::from(id < byte(18)),
+                byte(16),
+                byte(20),
+                u8::from(is_root),
+            ]);
+        }
         _ => {}
     }
     shape

@@ -33,6 +33,22 @@ pub(crate) fn put_item(page: &mut Page, offset: u16, item: ItemId) -> Result<(),
         .ok_or(Damage::NoSuchItem { offset, count })
 }
 
+/// Returns the size of the index tuple (`IndexTupleData`: 8 bytes, then keys) that `bytes` begins with, without padding: at
+/// least 8, at most all of them.
+pub(crate) fn index_tuple_size(bytes: &[u8]) -> Result<usize, Damage> {
+    /// `INDEX_SIZE_MASK`, in the last of the header's four 16-bit words.
+    const SIZE_MASK: u16 = 0x1fff;
+    let word = bytes.get(6..).and_then(|rest| rest.first_chunk());
+    let size = word.map_or(0, |word| usize::from(u16::from_le_bytes(*word) & SIZE_MASK));
+    if (8..=bytes.len()).contains(&size) {
+        Ok(size)
+    } else {
+        Err(Damage::Value {
+            what: "an index tuple shorter than it says",
+        })
+    }
+}
+
 /// Returns the damage of an item that lies where it must not.
 pub(super) fn misplaced(offset: u16, item: ItemId) -> Damage {
     Damage::ItemPlace {

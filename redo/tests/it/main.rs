@@ -1,6 +1,7 @@
 //! Replay of recorded references, and of arbitrary bytes.
 
 mod directory;
+mod gist;
 mod hostile;
 mod recorded;
 mod rules;

@@ -99,7 +99,7 @@ fn hints_and_free_space_are_not_compared() {
 }
 
 /// Kinds of records that change blocks, with a handler, the same in 14 to 18.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 33] = [
     "Btree/DEDUP",
     "Btree/DELETE",
     "Btree/INSERT_LEAF",
@@ -115,6 +115,10 @@ const KINDS: [&str; 29] = [
     "Btree/UNLINK_PAGE_META",
     "Btree/VACUUM",
     "Generic/Generic",
+    "Gist/DELETE",
+    "Gist/PAGE_DELETE",
+    "Gist/PAGE_SPLIT",
+    "Gist/PAGE_UPDATE",
     "Heap/DELETE",
     "Heap/HEAP_CONFIRM",
     "Heap/HOT_UPDATE",
