@@ -1,6 +1,14 @@
 //! The main job on one machine: init, start, load, commit, branch, diverge, stop, export.
 
-use neon_tests_kit::{PlainServer, TestEnvironment, TestPostgres, TestRepo, assert_same, on_both};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use neon_tests_kit::{
+    PlainServer, Serve, TestEnvironment, TestPostgres, TestRepo, assert_same, kill, on_both,
+    postmaster_family,
+};
+use rustix::process::Signal;
 use serde_json::Value;
 
 on_both!(
@@ -8,6 +16,7 @@ on_both!(
     endpoints_come_and_go,
     housekeeping_is_no_history,
     json_has_its_shapes,
+    tablespaces_stay_inside,
     a_data_directory_is_taken_in
 );
 
@@ -394,4 +403,105 @@ fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPo
     environment.neon(&["init", "twin", "--from", from]).success();
     let twin = environment.repo("twin");
     assert_eq!(twin.place("main").timeline, repo.place("main~1").timeline);
+}
+
+/// A tablespace lies inside each data directory that is made: endpoints of one history never share a path.
+fn tablespaces_stay_inside(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    let main = repo.start("main");
+    let outside = environment.path("fast");
+    fs::create_dir(&outside).expect("created");
+    TestPostgres::sql(
+        &main,
+        &format!("create tablespace fast location '{}'", outside.display()),
+    );
+    TestPostgres::sql(&main, "create database beside tablespace fast");
+    TestPostgres::sql(
+        &main,
+        "create table t(a int primary key using index tablespace fast, b text) tablespace fast; \
+         insert into t select i, repeat('x', 100) from generate_series(1, 2000) i",
+    );
+    let beside = |uri: &str| format!("{}/beside", uri.rsplit_once('/').expect("a path").0);
+    TestPostgres::sql(&beside(&main), "create table s as select 1 a");
+
+    repo.ok(&["branch", "dev"]);
+    let dev = repo.start("dev");
+    let location = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'";
+    assert_eq!(
+        TestPostgres::sql(&main, location),
+        outside.to_str().expect("text")
+    );
+    assert!(
+        !TestPostgres::sql(&dev, location).starts_with('/'),
+        "inside the data directory"
+    );
+    let before = files_below(&outside);
+    TestPostgres::sql(
+        &dev,
+        "delete from t where a > 500; create table u tablespace fast as select * from t; create index on u(b) tablespace fast; checkpoint",
+    );
+    TestPostgres::sql(&beside(&dev), "insert into s values (2); checkpoint");
+    assert_eq!(
+        files_below(&outside),
+        before,
+        "what dev writes does not come here"
+    );
+    assert_eq!(TestPostgres::sql(&main, "select count(*) from t"), "2000");
+    TestPostgres::sql(&main, "vacuum t");
+
+    // Crash recovery in place, a fork of the branch, a clone, an export: always inside.
+    for process in postmaster_family(repo.postmaster("dev").expect("runs")) {
+        kill(process, Signal::KILL);
+    }
+    let dev = repo.start("dev");
+    let counts = "select (select count(*) from t), (select count(*) from u)";
+    assert_eq!(TestPostgres::sql(&dev, counts), "500|500");
+    assert_eq!(TestPostgres::sql(&beside(&dev), "select sum(a) from s"), "3");
+    repo.ok(&["commit", "-m", "in a tablespace", "dev"]);
+    TestPostgres::sql(&dev, "drop table u; alter table t set tablespace pg_default");
+    TestPostgres::sql(&dev, "alter index t_pkey set tablespace pg_default");
+    TestPostgres::sql(&dev, "drop database beside");
+    TestPostgres::sql(&dev, "drop tablespace fast");
+    assert_eq!(TestPostgres::sql(&dev, "select count(*) from t"), "500");
+    assert_eq!(TestPostgres::sql(&beside(&main), "select sum(a) from s"), "1");
+    let serve = Serve::start(environment, "srv");
+    repo.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
+    repo.ok(&["branch", "old", "dev~1"]);
+    repo.ok(&["push", "old", "cloud"]);
+    environment
+        .neon(&["clone", &serve.uri("shop"), "copy", "--branch", "old"])
+        .success();
+    let copy = environment.repo("copy");
+    let old = copy.start("old");
+    assert_eq!(TestPostgres::sql(&old, counts), "500|500");
+    assert!(TestPostgres::amcheck(&old) > 100);
+    let plain = environment.path("plain");
+    copy.ok(&["export", "old", "--pgdata", plain.to_str().expect("text")]);
+    let server = PlainServer::start(environment, postgres, &plain);
+    assert_eq!(TestPostgres::sql(&server.uri(), counts), "500|500");
+    assert_eq!(
+        TestPostgres::sql(&beside(&server.uri()), "select sum(a) from s"),
+        "3"
+    );
+    server.stop();
+    copy.ok(&["stop", "--all"]);
+    repo.ok(&["stop", "--all"]);
+    copy.fsck();
+    repo.fsck();
+}
+
+/// Returns the files below a directory with their lengths and times.
+fn files_below(directory: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("listed") {
+        let path = entry.expect("listed").path();
+        let metadata = fs::metadata(&path).expect("is there");
+        if metadata.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push((path, metadata.len(), metadata.modified().expect("known")));
+        }
+    }
+    files.sort();
+    files
 }
