@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use neon_tests_kit::{
-    PlainServer, Serve, TestEnvironment, TestPostgres, TestRepo, assert_same, kill, on_both,
+    PlainServer, Serve, TestEnvironment, TestPostgres, TestRepo, assert_same, kill, on_both, on_every,
     postmaster_family,
 };
 use rustix::process::Signal;
 use serde_json::Value;
 
+on_every!(a_cluster_is_branched_and_exported, tablespaces_stay_inside);
 on_both!(
-    a_cluster_is_branched_and_exported,
     endpoints_come_and_go,
     housekeeping_is_no_history,
     json_has_its_shapes,
-    tablespaces_stay_inside,
     a_data_directory_is_taken_in
 );
 

@@ -190,7 +190,8 @@ fn running_branches(environment: &TestEnvironment, repo: &TestRepo<'_>) {
 }
 
 fn no_such_postgres(environment: &TestEnvironment, repo: &TestRepo<'_>, postgres: &TestPostgres) {
-    let refused = environment.neon(&["init", "new", "--pg-version", "14"]).refused();
+    let mut init = environment.neon_command(environment.root(), &["init", "new", "--pg-version", "14"]);
+    let refused = Output::of(init.env("NEON_PG_DIRS", "/usr/lib/postgresql/15/bin")).refused();
     assert!(refused.says("14"), "{refused:?}");
     assert!(
         refused.says("/usr/lib/postgresql/15/bin"),

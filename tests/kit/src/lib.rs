@@ -27,16 +27,34 @@ pub use writer::{Connection, Writer};
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
-            #[test]
-            fn on_15() {
-                let environment = $crate::TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-                super::$name(&environment, &$crate::TestPostgres::find(15));
-            }
-            #[test]
-            fn on_17() {
-                let environment = $crate::TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-                super::$name(&environment, &$crate::TestPostgres::find(17));
-            }
+            $crate::on!($name, on_15, 15);
+            $crate::on!($name, on_17, 17);
         })*
+    };
+}
+
+/// The same on every version from 14 to 18.
+#[macro_export]
+macro_rules! on_every {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            $crate::on!($name, on_14, 14);
+            $crate::on!($name, on_15, 15);
+            $crate::on!($name, on_16, 16);
+            $crate::on!($name, on_17, 17);
+            $crate::on!($name, on_18, 18);
+        })*
+    };
+}
+
+/// Makes one test of a function that takes a [`TestEnvironment`] and a [`TestPostgres`].
+#[macro_export]
+macro_rules! on {
+    ($name:ident, $test:ident, $major:literal) => {
+        #[test]
+        fn $test() {
+            let environment = $crate::TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+            super::$name(&environment, &$crate::TestPostgres::find($major));
+        }
     };
 }

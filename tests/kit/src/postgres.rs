@@ -142,7 +142,7 @@ impl TestPostgres {
             "select format('select %L, count(*), md5(coalesce(string_agg((%s)::text, E''\\n'' order by ctid), '''')) from %s t;', \
                            c.oid::regclass, \
                            case when c.relname in ('pg_class', 'pg_database') and n.nspname = 'pg_catalog' \
-                                then 'to_jsonb(t) - ''{relpages,reltuples,relallvisible,relfrozenxid,relminmxid,datfrozenxid,datminmxid}''::text[]' \
+                                then 'to_jsonb(t) - ''{relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid,datfrozenxid,datminmxid}''::text[]' \
                                 else 't' end, \
                            c.oid::regclass) \
              from pg_class c join pg_namespace n on n.oid = c.relnamespace \
