@@ -19,6 +19,7 @@ pub mod relmap;
 pub mod replorigin;
 pub mod sequence;
 pub mod smgr;
+pub mod spgist;
 pub mod standby;
 pub mod tblspc;
 pub mod xact;
