@@ -4,8 +4,8 @@
 //! another one, so replay is a pure function of one page. No catalog is needed. Bytes are not trusted: a record or a page
 //! that contradicts itself is an error.
 //!
-//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18. Full-page images are restored
-//! for every resource manager.
+//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `SPGist`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18. Full-page
+//! images are restored for every resource manager.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod btree;
@@ -18,6 +18,7 @@ pub mod mask;
 pub mod oracle;
 mod page;
 mod sequence;
+mod spgist;
 mod target;
 
 use neon_postgres::wal::{Record, rmgr};
@@ -99,10 +100,10 @@ pub fn needs_base(record: &Record, index: usize) -> bool {
     !reference.is_some_and(|block| block.will_init || block.image.as_ref().is_some_and(|image| image.apply))
 }
 
-/// Returns true when blocks of such records can be replayed without an image. Not for gin, spgist, hash, brin and
-/// custom resource managers.
+/// Returns true when blocks of such records can be replayed without an image. Not for gin, hash, brin and custom
+/// resource managers.
 pub fn is_supported(rmid: u8, _info: u8) -> bool {
-    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN | rmgr::SPGIST | rmgr::BRIN)
+    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN | rmgr::BRIN)
 }
 
 fn restore(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
@@ -130,6 +131,7 @@ fn replay(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
         rmgr::BTREE => btree::redo(target, page)?,
         rmgr::GIST => gist::redo(target, page)?,
         rmgr::SEQ => sequence::redo(target, page)?,
+        rmgr::SPGIST => spgist::redo(target, page)?,
         rmgr::GENERIC => generic::redo(target, page)?,
         // A hint that was set between two checkpoints with full_page_writes off: nothing to do.
         rmgr::XLOG if target.record.opcode() == FPI_FOR_HINT => Touch::Unchanged,

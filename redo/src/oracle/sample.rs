@@ -88,6 +88,16 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
                 u8::from(is_root),
             ]);
         }
+        (rmgr::SPGIST, 0x10) => {
+            let replaces = main.get(2..4) == main.get(4..6);
+            shape.extend([byte(0), byte(1), replaces.into(), word(4).min(1), word(6).min(1)]);
+        }
+        (rmgr::SPGIST, 0x20) => shape.extend([word(0), byte(2), byte(3), byte(4)]),
+        (rmgr::SPGIST, 0x30 | 0x40) => shape.extend([byte(4), byte(5)]),
+        (rmgr::SPGIST, 0x50) => shape.extend([byte(0), byte(6), byte(7), byte(10), byte(11), byte(12)]),
+        (rmgr::SPGIST, 0x60) => shape.extend([word(0).min(1), word(2), word(4), word(6).min(1)]),
+        (rmgr::SPGIST, 0x70) => shape.push(word(0)),
+        (rmgr::SPGIST, 0x80) => shape.extend([word(0).min(1), word(2).min(1)]),
         _ => {}
     }
     shape

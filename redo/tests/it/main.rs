@@ -5,6 +5,7 @@ mod gist;
 mod hostile;
 mod recorded;
 mod rules;
+mod spgist;
 
 use std::fs::File;
 use std::path::Path;

@@ -99,7 +99,7 @@ fn hints_and_free_space_are_not_compared() {
 }
 
 /// Kinds of records that change blocks, with a handler, the same in 14 to 18.
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 41] = [
     "Btree/DEDUP",
     "Btree/DELETE",
     "Btree/INSERT_LEAF",
@@ -132,6 +132,14 @@ const KINDS: [&str; 33] = [
     "Heap2/MULTI_INSERT",
     "Heap2/MULTI_INSERT+INIT",
     "Heap2/VISIBLE",
+    "SPGist/ADD_LEAF",
+    "SPGist/ADD_NODE",
+    "SPGist/MOVE_LEAFS",
+    "SPGist/PICKSPLIT",
+    "SPGist/SPLIT_TUPLE",
+    "SPGist/VACUUM_LEAF",
+    "SPGist/VACUUM_REDIRECT",
+    "SPGist/VACUUM_ROOT",
     "Sequence/LOG",
 ];
 
