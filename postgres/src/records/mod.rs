@@ -3,6 +3,7 @@
 //! Every type has `decode(&Record)`; an opcode that the version does not have is [`DecodeError::Opcode`]. Times are
 //! `TimestampTz`: microseconds since 2000-01-01 00:00 UTC.
 
+pub mod brin;
 pub mod btree;
 pub mod clog;
 pub mod commit_ts;

@@ -27,6 +27,7 @@ fn decode_all(version: PgVersion, info: u8, xid: u32, main: &[u8]) {
         let _ = standby::StandbyRecord::decode(&record);
         let _ = replorigin::ReplOriginRecord::decode(&record);
         let _ = logicalmsg::LogicalMessage::decode(&record);
+        let _ = brin::BrinRecord::decode(&record);
         let _ = gist::GistRecord::decode(&record);
         let _ = spgist::SpgistRecord::decode(&record);
         let _ = state.apply(&record, Lsn(0x100_0000));
