@@ -4,10 +4,11 @@
 //! another one, so replay is a pure function of one page. No catalog is needed. Bytes are not trusted: a record or a page
 //! that contradicts itself is an error.
 //!
-//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `SPGist`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18. Full-page
-//! images are restored for every resource manager.
+//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `SPGist`, `BRIN`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18.
+//! Full-page images are restored for every resource manager.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod brin;
 mod btree;
 pub mod change;
 mod error;
@@ -100,10 +101,10 @@ pub fn needs_base(record: &Record, index: usize) -> bool {
     !reference.is_some_and(|block| block.will_init || block.image.as_ref().is_some_and(|image| image.apply))
 }
 
-/// Returns true when blocks of such records can be replayed without an image. Not for gin, hash, brin and custom
-/// resource managers.
+/// Returns true when blocks of such records can be replayed without an image. Not for gin, hash and custom resource
+/// managers.
 pub fn is_supported(rmid: u8, _info: u8) -> bool {
-    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN | rmgr::BRIN)
+    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN)
 }
 
 fn restore(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
@@ -130,6 +131,7 @@ fn replay(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
         rmgr::HEAP2 => heap::heap2(target, page)?,
         rmgr::BTREE => btree::redo(target, page)?,
         rmgr::GIST => gist::redo(target, page)?,
+        rmgr::BRIN => brin::redo(target, page)?,
         rmgr::SEQ => sequence::redo(target, page)?,
         rmgr::SPGIST => spgist::redo(target, page)?,
         rmgr::GENERIC => generic::redo(target, page)?,

@@ -16,6 +16,8 @@ const MAX_HEAP_ITEMS: u16 = 291;
 pub(crate) enum Slot {
     /// Into a free line pointer or behind the last one, as heap pages do.
     Heap,
+    /// The same on a page that may have more line pointers than a heap page.
+    Free,
     /// At a place in order: line pointers from there on move back by one, as index pages do.
     Index,
 }
@@ -28,7 +30,8 @@ pub(crate) fn add_item(page: &mut Page, bytes: &[u8], offset: u16, slot: Slot) -
         return Err(Damage::NoSuchItem { offset, count });
     }
     let inside = offset <= count;
-    if slot == Slot::Heap && inside {
+    let reused = inside && slot != Slot::Index;
+    if reused {
         let found = item(page, offset)?;
         if found.flags() != ItemFlags::Unused || found.has_storage() {
             return Err(Damage::ItemState {
@@ -37,7 +40,7 @@ pub(crate) fn add_item(page: &mut Page, bytes: &[u8], offset: u16, slot: Slot) -
             });
         }
     }
-    let lower = old.lower + if slot == Slot::Heap && inside { 0 } else { 4 };
+    let lower = old.lower + if reused { 0 } else { 4 };
     let room = old.upper.checked_sub(align(bytes.len()));
     let (Some(upper), Ok(len)) = (room.filter(|upper| lower <= *upper), u16::try_from(bytes.len())) else {
         return Err(Damage::NoSpace {
@@ -95,6 +98,17 @@ mod tests {
         put_item(&mut page, 1, super::super::UNUSED).expect("exists");
         add_item(&mut page, b"again", 1, Slot::Heap).expect("the pointer is free");
         assert_eq!(texts(&page), [&b"again"[..], b"two"]);
+    }
+
+    #[test]
+    fn a_page_of_another_kind_holds_more_items_than_a_heap_page() {
+        let mut page = page_of(&[&[7; 8][..]; 291], Slot::Heap);
+        assert!(add_item(&mut page, b"x", 292, Slot::Heap).is_err());
+        add_item(&mut page, b"x", 292, Slot::Free).expect("there is room");
+        assert!(
+            add_item(&mut page, b"x", 292, Slot::Free).is_err(),
+            "the pointer is taken"
+        );
     }
 
     #[test]

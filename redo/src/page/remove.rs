@@ -6,7 +6,7 @@ use neon_postgres::page::{ItemId, PAGE_HEADER_SIZE};
 use super::bytes::{align, copy_to, u32_at, zero};
 use super::compact::compact;
 use super::header::{Layout, layout};
-use super::item::{item, misplaced, put_item};
+use super::item::{UNUSED, item, misplaced, put_item};
 use crate::Damage;
 
 /// Returns line pointer `offset` after checking that its storage lies where items of an index page lie.
@@ -35,6 +35,26 @@ pub(crate) fn remove_item(page: &mut Page, offset: u16) -> Result<(), Damage> {
     zero(page, old.lower - 4..old.lower)?;
     zero(page, old.upper..upper)?;
     shift_items(page, old.items() - 1, at, size, 0)
+}
+
+/// Removes one item, closing the gap but leaving the numbers of the others (`PageIndexTupleDeleteNoCompact`): its line pointer
+/// becomes free, or goes if it is the last one.
+pub(crate) fn vacate_item(page: &mut Page, offset: u16) -> Result<(), Damage> {
+    let old = layout(page)?.aligned()?;
+    let found = index_item(page, old, offset)?;
+    let (at, size) = (usize::from(found.offset()), align(found.length().into()));
+    let mut count = old.items();
+    put_item(page, offset, UNUSED)?;
+    if offset == count {
+        page.set_lower(old.lower as u16 - 4);
+        count -= 1;
+    }
+    let upper = old.upper + size;
+    // In bounds: upper <= at + size <= special.
+    page.as_bytes_mut().copy_within(old.upper..at, upper);
+    page.set_upper(upper as u16);
+    zero(page, old.upper..upper)?;
+    shift_items(page, count, at, size, 0)
 }
 
 /// Adds `up` and subtracts `down` from the place of every item that begins at or before `limit`.
@@ -158,6 +178,18 @@ mod tests {
             delete_items(&mut page, [1, 2, 3].into_iter()).is_err(),
             "item 3 does not exist"
         );
+    }
+
+    #[test]
+    fn a_vacated_item_leaves_its_number_free() {
+        let mut page = page_of(4);
+        vacate_item(&mut page, 2).expect("exists");
+        assert_eq!(page.item(2), Some(UNUSED));
+        assert!(vacate_item(&mut page, 2).is_err(), "it is free already");
+        vacate_item(&mut page, 4).expect("exists");
+        assert_eq!((page.item_count(), page.upper()), (3, 8144));
+        let third = page.item(3).map(|item| item.offset());
+        assert_eq!((third, page.as_bytes()[8144]), (Some(8144), 3));
     }
 
     #[test]
