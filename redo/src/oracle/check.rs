@@ -128,7 +128,7 @@ impl Oracle {
             None => Finding::NoImage,
             Some(_) if case.restores() => Finding::Restored,
             Some(_) if map_lost => return (Finding::MapLost, from_image(image)),
-            Some(image) => match compare(record.rmid, reference.rel.fork, reference.block, &page, image) {
+            Some(image) => match compare(record, case.index, &page, image) {
                 Ok(None) => Finding::Equal,
                 Ok(Some(difference)) => {
                     return (

@@ -2,9 +2,11 @@
 
 use neon_postgres::Page;
 use neon_postgres::page::PD_ALL_VISIBLE;
-use neon_postgres::wal::rmgr;
+use neon_postgres::records::gist::finished_split;
+use neon_postgres::wal::{Record, rmgr};
 use neon_types::Fork;
 
+use crate::gist::opaque::{FOLLOW_RIGHT, Opaque};
 use crate::{Damage, mask};
 
 /// Two pages that should be equal and are not.
@@ -20,22 +22,19 @@ pub struct Difference {
     pub bytes: usize,
 }
 
-/// Compares a rebuilt page with the image of it, after masking both as records of resource manager `rmid` ask for. Of
-/// visibility map pages nothing but LSN and checksum is masked, of heap pages not `PD_ALL_VISIBLE`.
+/// Compares a rebuilt page with the image of it at reference `index` of `record`, after masking both as the record's resource
+/// manager asks for. Of visibility map pages nothing but LSN and checksum is masked, of heap pages not `PD_ALL_VISIBLE`, of GiST
+/// pages NSN and follow-right flag only where the image was taken before the record changed them.
 ///
 /// # Errors
-/// One of the pages cannot be masked.
+/// One of the pages cannot be masked, or there is no such reference.
 pub fn compare(
-    rmid: u8,
-    fork: Fork,
-    block: u32,
+    record: &Record,
+    index: usize,
     found: &Page,
     expected: &Page,
 ) -> Result<Option<Difference>, Damage> {
-    let [found, expected] = [
-        masked(rmid, fork, block, found)?,
-        masked(rmid, fork, block, expected)?,
-    ];
+    let [found, expected] = [masked(record, index, found)?, masked(record, index, expected)?];
     let pairs = found.as_bytes().iter().zip(expected.as_bytes());
     let mut differing = pairs
         .enumerate()
@@ -48,16 +47,25 @@ pub fn compare(
     }))
 }
 
-fn masked(rmid: u8, fork: Fork, block: u32, page: &Page) -> Result<Page, Damage> {
+fn masked(record: &Record, index: usize, page: &Page) -> Result<Page, Damage> {
+    let reference = record.blocks.get(index).ok_or(Damage::MissingBlock { id: 0 })?;
     let mut masked = page.clone();
-    let is_heap = matches!(rmid, rmgr::HEAP | rmgr::HEAP2);
-    if is_heap && fork == Fork::VisibilityMap {
+    let is_heap = matches!(record.rmid, rmgr::HEAP | rmgr::HEAP2);
+    if is_heap && reference.rel.fork == Fork::VisibilityMap {
         mask::mask_lsn(&mut masked);
         return Ok(masked);
     }
-    mask::mask(rmid, &mut masked, block)?;
+    mask::mask(record.rmid, &mut masked, reference.block)?;
     if is_heap {
         masked.set_flags(masked.flags() | page.flags() & PD_ALL_VISIBLE);
+    }
+    let is_gist = record.rmid == rmgr::GIST && !page.is_all_zero();
+    if is_gist && finished_split(record.opcode()) != Some(reference.id) {
+        let before = Opaque::read(page)?;
+        let mut opaque = Opaque::read(&masked)?;
+        opaque.nsn = before.nsn;
+        opaque.flags &= before.flags | !FOLLOW_RIGHT;
+        opaque.write(&mut masked)?;
     }
     Ok(masked)
 }

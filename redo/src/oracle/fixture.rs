@@ -54,18 +54,7 @@ impl Fixture {
     /// # Errors
     /// One of the pages cannot be masked.
     pub fn difference(&self, page: &Page) -> Result<Option<Difference>, Damage> {
-        let reference = self
-            .record
-            .blocks
-            .get(self.index)
-            .ok_or(Damage::MissingBlock { id: 0 })?;
-        compare(
-            self.record.rmid,
-            reference.rel.fork,
-            reference.block,
-            page,
-            &self.after,
-        )
+        compare(&self.record, self.index, page, &self.after)
     }
 }
 
