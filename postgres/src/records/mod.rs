@@ -9,6 +9,7 @@ pub mod clog;
 pub mod commit_ts;
 pub mod dbase;
 pub mod generic;
+pub mod gin;
 pub mod gist;
 pub mod heap;
 pub mod heap2;
