@@ -82,11 +82,14 @@ for round in 1 2 3; do
   sql -c "vacuum (freeze) shared"
 done
 
-# Contention on few rows: multixacts, HOT chains, pruning, speculative insertions that lose, prepared transactions.
+# Contention: multixacts, HOT chains, pruning, speculative insertions that lose, a pending list; prepared transactions.
 sql <<'SQL'
 create table hot(a int primary key, b int, c text) with (fillfactor = 70);
 insert into hot select i, 0, 'c' from generate_series(1, 300) i;
 create table upserted(a int, primary key (a));
+create table mixed(a int[], j jsonb);
+create index on mixed using gin (a) with (fastupdate = off);
+create index on mixed using gin (j) with (fastupdate = on, gin_pending_list_limit = 64);
 create table parted(a int, b text) partition by range (a);
 create table parted1 partition of parted for values from (0) to (1000);
 create table parted2 partition of parted for values from (1000) to (2000);
@@ -105,6 +108,7 @@ select b from hot where a = :r for share;
 update hot set b = b + 1 where a = :r;
 commit;
 insert into upserted values (:s) on conflict do nothing;
+insert into mixed values (array[:r, :s % 7], jsonb_build_object('r', :r, 's', :s));
 SQL
 "$CLIENTBIN/pgbench" -n -c 6 -j 2 -t 400 -f "$DIR/mix.sql" >/dev/null 2>&1 || true
 sql <<'SQL'
@@ -113,6 +117,8 @@ insert into hot select i, 1, 'prepared' from generate_series(1001, 1100) i;
 prepare transaction 'one';
 commit prepared 'one';
 vacuum (freeze) hot;
+delete from mixed where a && array[1, 2];
+vacuum mixed;
 create table long_keys(k text, v int);
 create index on long_keys(k);
 insert into long_keys select repeat(chr(97 + i % 26), 500 + i % 300), i from generate_series(1, 4000) i;

@@ -4,7 +4,7 @@
 //! another one, so replay is a pure function of one page. No catalog is needed. Bytes are not trusted: a record or a page
 //! that contradicts itself is an error.
 //!
-//! Supported: `Heap`, `Heap2`, `Btree`, `Gist`, `SPGist`, `BRIN`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18.
+//! Supported: `Heap`, `Heap2`, `Btree`, `Gin`, `Gist`, `SPGist`, `BRIN`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18.
 //! Full-page images are restored for every resource manager.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -13,6 +13,7 @@ mod btree;
 pub mod change;
 mod error;
 mod generic;
+mod gin;
 mod gist;
 mod heap;
 pub mod mask;
@@ -101,10 +102,9 @@ pub fn needs_base(record: &Record, index: usize) -> bool {
     !reference.is_some_and(|block| block.will_init || block.image.as_ref().is_some_and(|image| image.apply))
 }
 
-/// Returns true when blocks of such records can be replayed without an image. Not for gin, hash and custom resource
-/// managers.
+/// Returns true when blocks of such records can be replayed without an image. Not for hash and custom resource managers.
 pub fn is_supported(rmid: u8, _info: u8) -> bool {
-    rmid <= rmgr::MAX_BUILTIN && !matches!(rmid, rmgr::HASH | rmgr::GIN)
+    rmid <= rmgr::MAX_BUILTIN && rmid != rmgr::HASH
 }
 
 fn restore(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
@@ -130,6 +130,7 @@ fn replay(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
         rmgr::HEAP => heap::heap(target, page)?,
         rmgr::HEAP2 => heap::heap2(target, page)?,
         rmgr::BTREE => btree::redo(target, page)?,
+        rmgr::GIN => gin::redo(target, page)?,
         rmgr::GIST => gist::redo(target, page)?,
         rmgr::BRIN => brin::redo(target, page)?,
         rmgr::SEQ => sequence::redo(target, page)?,

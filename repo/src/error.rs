@@ -267,9 +267,12 @@ impl RepoError {
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
             RepoError::Format { .. } => "upgrade neon".into(),
             RepoError::Revision(_) => {
-                "a revision is main, main@0/16B3748, main~3, v1.0, 3f9a12, cloud/main or main@{2 hours ago}".into()
+                "a revision is main, main@0/16B3748, main~3, v1.0, 3f9a12, cloud/main or main@{2 hours ago}"
+                    .into()
             }
-            RepoError::UnknownRevision(_) => "'neon branch', 'neon tag' and 'neon log' list what there is".into(),
+            RepoError::UnknownRevision(_) => {
+                "'neon branch', 'neon tag' and 'neon log' list what there is".into()
+            }
             RepoError::AmbiguousRevision { .. } => "give more digits".into(),
             RepoError::NoSuchAncestor { base, .. } => format!("'neon log {base}' lists them"),
             RepoError::BeyondEnd { end, base, .. } => format!("the newest position is {base}@{end}"),
@@ -279,7 +282,9 @@ impl RepoError {
             RepoError::BranchExists(name) => {
                 format!("choose another name, or delete it first: neon branch -d {name}")
             }
-            RepoError::TagExists(name) => format!("choose another name, or delete it first: neon tag -d {name}"),
+            RepoError::TagExists(name) => {
+                format!("choose another name, or delete it first: neon tag -d {name}")
+            }
             RepoError::EndpointRuns(name) => format!("stop it first: neon stop {name}"),
             RepoError::WouldLose { branch, .. } => {
                 format!("push it, tag it, or delete it all the same: neon branch -D {branch}")
@@ -288,7 +293,7 @@ impl RepoError {
             RepoError::NotRunning(name) => format!("start it: neon start {name}"),
             RepoError::Empty => "push a branch to it, or use 'neon init'".into(),
             RepoError::Unsupported { .. } => {
-                "GIN, GiST, SP-GiST, hash and BRIN indexes are not rebuilt yet; positions before the index, or after it is \
+                "hash indexes are not rebuilt yet; positions before the index, or after it is \
                  dropped, work"
                     .into()
             }
@@ -296,7 +301,9 @@ impl RepoError {
                 "name one: neon push BRANCH ORIGIN; 'neon origin add NAME URI' makes one known".into()
             }
             RepoError::Raced(_) => "run the command again".into(),
-            RepoError::NotFlushed { .. } => "look at the endpoint's postgres.log, then run the command again".into(),
+            RepoError::NotFlushed { .. } => {
+                "look at the endpoint's postgres.log, then run the command again".into()
+            }
             RepoError::Damaged { .. } => "'neon fsck' lists everything that is damaged".into(),
             RepoError::Refused { hint, .. } => hint.clone(),
             RepoError::Objects(error) => return error.hint(),
@@ -341,19 +348,24 @@ fn transport_code(error: &TransportError) -> &'static str {
 fn compute_hint(error: &ComputeError) -> Option<String> {
     let hint = match error {
         ComputeError::NotFound(error) => {
-            format!("{}; or name its bin directory: NEON_PG_DIRS, or pg_dirs in the user's config.toml", error.hint)
+            format!(
+                "{}; or name its bin directory: NEON_PG_DIRS, or pg_dirs in the user's config.toml",
+                error.hint
+            )
         }
         ComputeError::Root => "run the command as an ordinary user".into(),
         ComputeError::PortTaken(_) => "choose another: neon start --port P".into(),
         ComputeError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
         ComputeError::Unbuildable(_) => {
-            "GIN, GiST, SP-GiST, hash and BRIN indexes are not rebuilt yet; positions before the index, or after it is dropped, \
+            "hash indexes are not rebuilt yet; positions before the index, or after it is dropped, \
              work"
-            .into()
+                .into()
         }
         ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),
         ComputeError::PinnedSetting(name) => format!("unset it: neon config set endpoint.settings.{name}"),
-        ComputeError::Running { .. } | ComputeError::StillInUse { .. } => "'neon status' shows what runs".into(),
+        ComputeError::Running { .. } | ComputeError::StillInUse { .. } => {
+            "'neon status' shows what runs".into()
+        }
         _ => return None,
     };
     Some(hint)

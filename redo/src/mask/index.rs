@@ -7,6 +7,7 @@ use neon_types::Lsn;
 use super::common;
 use crate::Damage;
 use crate::btree::opaque::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::gin::opaque as gin;
 use crate::gist::opaque as gist;
 use crate::page::{layout, put_u16, u16_at};
 
@@ -43,12 +44,10 @@ pub(super) fn hash(page: &mut Page) -> Result<(), Damage> {
     put_u16(page, at, flags & !HAS_DEAD_TUPLES)
 }
 
-/// Special space: u32 right link, u16 maxoff, u16 flags at 6.
 pub(super) fn gin(page: &mut Page) -> Result<(), Damage> {
-    const DELETED: u16 = 1 << 2;
     common::lsn_and_checksum(page);
     common::header_hints(page);
-    if u16_at(page, usize::from(page.special()) + 6)? & DELETED != 0 {
+    if gin::Opaque::read(page)?.flags & gin::DELETED != 0 {
         common::content(page)
     } else if usize::from(page.lower()) > PAGE_HEADER_SIZE {
         common::free_space(page)

@@ -1,12 +1,13 @@
 //! Comparing a rebuilt page with its image in the log.
 
-use neon_postgres::Page;
 use neon_postgres::page::PD_ALL_VISIBLE;
 use neon_postgres::records::gist::finished_split;
 use neon_postgres::wal::{Record, rmgr};
+use neon_postgres::{BLCKSZ, Page};
 use neon_types::Fork;
 
 use crate::gist::opaque::{FOLLOW_RIGHT, Opaque};
+use crate::page::{put_u16, u16_at};
 use crate::{Damage, mask};
 
 /// Two pages that should be equal and are not.
@@ -23,8 +24,9 @@ pub struct Difference {
 }
 
 /// Compares a rebuilt page with the image of it at reference `index` of `record`, after masking both as the record's resource
-/// manager asks for. Of visibility map pages nothing but LSN and checksum is masked, of heap pages not `PD_ALL_VISIBLE`, of GiST
-/// pages NSN and follow-right flag only where the image was taken before the record changed them.
+/// manager asks for. Of visibility map pages nothing but LSN and checksum is masked, of heap pages not `PD_ALL_VISIBLE`, of GIN
+/// pages neither flags nor since when they are deleted (`pd_prune_xid`), of GiST pages NSN and follow-right flag only where the
+/// image was taken before the record changed them.
 ///
 /// # Errors
 /// One of the pages cannot be masked, or there is no such reference.
@@ -58,6 +60,11 @@ fn masked(record: &Record, index: usize, page: &Page) -> Result<Page, Damage> {
     mask::mask(record.rmid, &mut masked, reference.block)?;
     if is_heap {
         masked.set_flags(masked.flags() | page.flags() & PD_ALL_VISIBLE);
+    }
+    if record.rmid == rmgr::GIN {
+        masked.set_prune_xid(page.prune_xid());
+        let flags = BLCKSZ - 2;
+        put_u16(&mut masked, flags, u16_at(page, flags)?)?;
     }
     let is_gist = record.rmid == rmgr::GIST && !page.is_all_zero();
     if is_gist && finished_split(record.opcode()) != Some(reference.id) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use neon_postgres::PgVersion;
+use neon_postgres::records::gin::{SegmentChange, decode_actions};
 use neon_postgres::wal::{Record, rmgr};
 
 use super::fixture::Fixture;
@@ -71,6 +72,11 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
         (rmgr::BTREE, 0x60) => shape.push(word(0)),
         (rmgr::BTREE, 0x70) => shape.extend([word(4), word(6)]),
         (rmgr::BTREE, 0xC0) => shape.extend([word(0), word(2)]),
+        (rmgr::GIN, 0x20 | 0x90) => shape.extend([byte(0), gin_change(record, index)]),
+        // Number of tuples.
+        (rmgr::GIN, 0x60) => shape.push(word(80)),
+        // All pages but the first are treated alike, however many there are.
+        (rmgr::GIN, 0x80) => shape = vec![rmid, opcode, id.min(1)],
         (rmgr::GIST, 0x00) => shape.extend([word(0), word(2)]),
         (rmgr::GIST, 0x10) => shape.push(word(4)),
         // A split page can become dozens: only the old left page, a first, a middle and a last one differ.
@@ -101,4 +107,24 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
         _ => {}
     }
     shape
+}
+
+/// Returns what a Gin record does to the page of a tree: a bit for each kind of action on segments of a posting tree's leaf,
+/// or whether a tuple is replaced.
+fn gin_change(record: &Record, index: usize) -> u8 {
+    const IS_DATA: u8 = 1;
+    let data = record.block_data(index);
+    let flags = record.main_data().first().copied();
+    if record.opcode() == 0x20 && flags.is_some_and(|flags| flags & IS_DATA == 0) {
+        return data.get(2).copied().unwrap_or(0);
+    }
+    let actions = decode_actions(data).unwrap_or_default();
+    actions.iter().fold(0, |bits, action| {
+        bits | match action.change {
+            SegmentChange::Delete => 1,
+            SegmentChange::Insert(_) => 2,
+            SegmentChange::Replace(_) => 4,
+            SegmentChange::AddItems(_) => 8,
+        }
+    })
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use neon_postgres::PgVersion;
 use neon_postgres::page::ItemFlags;
+use neon_postgres::records::gin::{SegmentChange, decode_actions};
 use neon_postgres::records::gist::finished_split;
 use neon_postgres::wal::rmgr;
+use neon_postgres::{Page, PgVersion};
 use neon_redo::oracle::fixture::{self, Fixture};
 use neon_types::Fork;
 
@@ -64,6 +65,9 @@ fn fixed_bytes(fixture: &Fixture) -> Vec<usize> {
     if !has_items(fixture) {
         return vec![18];
     }
+    if fixture.record.rmid == rmgr::GIN {
+        return gin_fixed_bytes(&fixture.after);
+    }
     // The page's size and version; the first byte of the first and last items: xmin of a tuple, the TID of an index tuple.
     let after = &fixture.after;
     let items = (1..=after.item_count()).filter_map(|number| after.item(number));
@@ -76,6 +80,18 @@ fn fixed_bytes(fixture: &Fixture) -> Vec<usize> {
     let finished = finished_split(fixture.record.opcode());
     if fixture.record.rmid == rmgr::GIST && finished != Some(reference.id) {
         fixed.push(8180); // in the NSN
+    }
+    fixed
+}
+
+/// The page's size and version, since when it is deleted, its flags; unless it is deleted, what follows its header (a line
+/// pointer, the largest TID or the meta page's content) and its right link.
+fn gin_fixed_bytes(after: &Page) -> Vec<usize> {
+    const DELETED: u8 = 1 << 2;
+    let mut fixed = vec![18, 20, 8191];
+    if after.as_bytes()[8190] & DELETED == 0 {
+        fixed.push(8184);
+        fixed.extend((after.lower() > 24).then_some(24));
     }
     fixed
 }
@@ -115,8 +131,9 @@ fn hints_and_free_space_are_not_compared() {
     assert_eq!(fixture.difference(&page).expect("can be masked"), None);
 }
 
-/// Kinds of records that change blocks, with a handler, the same in 14 to 18.
-const KINDS: [&str; 49] = [
+/// Kinds of records that change blocks, with a handler, the same in 14 to 18. Gin/VACUUM_PAGE always comes with an image that is
+/// restored.
+const KINDS: &[&str] = &[
     "BRIN/CREATE_INDEX",
     "BRIN/DESUMMARIZE",
     "BRIN/INSERT",
@@ -140,6 +157,14 @@ const KINDS: [&str; 49] = [
     "Btree/UNLINK_PAGE_META",
     "Btree/VACUUM",
     "Generic/Generic",
+    "Gin/CREATE_PTREE",
+    "Gin/DELETE_LISTPAGE",
+    "Gin/DELETE_PAGE",
+    "Gin/INSERT",
+    "Gin/INSERT_LISTPAGE",
+    "Gin/SPLIT",
+    "Gin/UPDATE_META_PAGE",
+    "Gin/VACUUM_DATA_LEAF_PAGE",
     "Gist/DELETE",
     "Gist/PAGE_DELETE",
     "Gist/PAGE_SPLIT",
@@ -212,6 +237,96 @@ fn every_reference_to_the_visibility_map_was_recorded() {
         });
         assert!(found, "no {kind} with map reference {id}");
     }
+}
+
+#[test]
+fn every_change_of_a_gin_page_was_recorded() {
+    let fixtures = fixtures();
+    for version in PgVersion::ALL {
+        let gin = fixtures
+            .iter()
+            .filter(|fixture| fixture.record.rmid == rmgr::GIN && fixture.cluster.version == version);
+        let (mut references, mut actions) = (BTreeSet::new(), BTreeSet::new());
+        for fixture in gin {
+            let record = &fixture.record;
+            let kind = match (record.opcode(), record.main_data().first()) {
+                (0x20, Some(flags)) => format!("INSERT {flags}"),
+                (0x60, _) => format!("UPDATE_META_PAGE {}", record.main_data()[80].min(1)),
+                (opcode, _) => format!("{opcode:#x}"),
+            };
+            references.insert(format!("{kind}: {}", record.blocks[fixture.index].id.min(3)));
+            let recompresses = record.opcode() == 0x90 || kind == "INSERT 3";
+            if recompresses {
+                let decoded = decode_actions(record.block_data(fixture.index)).expect("was replayed");
+                actions.extend(decoded.iter().map(|action| match action.change {
+                    SegmentChange::Delete => "delete",
+                    SegmentChange::Insert(_) => "insert",
+                    SegmentChange::Replace(_) => "replace",
+                    SegmentChange::AddItems(_) => "add",
+                }));
+            }
+        }
+        // INSERT by its flags: 0 and 2 the tree of entries, 1 and 3 a posting tree, 2 and 3 leaves; child 1.
+        for expected in [
+            "INSERT 0: 0",
+            "INSERT 0: 1",
+            "INSERT 1: 0",
+            "INSERT 1: 1",
+            "INSERT 2: 0",
+            "INSERT 3: 0",
+            "UPDATE_META_PAGE 0: 1",
+            "UPDATE_META_PAGE 1: 1",
+            "0x30: 3",
+            "0x50: 0",
+            "0x50: 1",
+            "0x50: 2",
+            "0x80: 0",
+            "0x80: 1",
+        ] {
+            assert!(
+                references.contains(expected),
+                "no {expected} of PostgreSQL {version}: {references:?}"
+            );
+        }
+        assert_eq!(actions.len(), 4, "PostgreSQL {version} has only {actions:?}");
+    }
+}
+
+/// Flags and count of a GIN page are its last bytes.
+#[test]
+fn changes_of_gin_leaves_from_before_9_4_were_recorded() {
+    const KIND: u8 = 0x83;
+    const UNCOMPRESSED_LEAF: u8 = 0x03;
+    let mut found = BTreeSet::new();
+    for fixture in fixtures() {
+        let is_gin = fixture.record.rmid == rmgr::GIN;
+        let Some(base) = fixture.base.filter(|_| is_gin) else {
+            continue;
+        };
+        let last = |page: &Page| {
+            [
+                page.as_bytes()[8188],
+                page.as_bytes()[8189],
+                page.as_bytes()[8190],
+            ]
+        };
+        let [low, high, flags] = last(&base);
+        if flags & KIND == UNCOMPRESSED_LEAF {
+            let empty = u16::from_le_bytes([low, high]) == 0;
+            let becomes = last(&fixture.after);
+            assert_eq!(becomes, [0, 0, flags | 0x80]);
+            found.insert((rmgr::describe(&fixture.record), empty));
+        }
+    }
+    let expected = [
+        ("Gin/INSERT", false),
+        ("Gin/INSERT", true),
+        ("Gin/VACUUM_DATA_LEAF_PAGE", false),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(kind, empty)| (kind.to_owned(), empty)).into()
+    );
 }
 
 #[test]
