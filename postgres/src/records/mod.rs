@@ -11,6 +11,7 @@ pub mod dbase;
 pub mod generic;
 pub mod gin;
 pub mod gist;
+pub mod hash;
 pub mod heap;
 pub mod heap2;
 pub mod invalidation;

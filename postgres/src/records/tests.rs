@@ -30,6 +30,7 @@ fn decode_all(version: PgVersion, info: u8, xid: u32, main: &[u8]) {
         let _ = brin::BrinRecord::decode(&record);
         let _ = gin::GinRecord::decode(&record);
         let _ = gin::decode_actions(main);
+        let _ = hash::HashRecord::decode(&record);
         let _ = gist::GistRecord::decode(&record);
         let _ = spgist::SpgistRecord::decode(&record);
         let _ = state.apply(&record, Lsn(0x100_0000));
