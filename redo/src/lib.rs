@@ -4,8 +4,8 @@
 //! another one, so replay is a pure function of one page. No catalog is needed. Bytes are not trusted: a record or a page
 //! that contradicts itself is an error.
 //!
-//! Supported: `Heap`, `Heap2`, `Btree`, `Gin`, `Gist`, `SPGist`, `BRIN`, `Sequence`, `Generic` and `XLOG` of Postgres 14 to 18.
-//! Full-page images are restored for every resource manager.
+//! Supported: all built-in resource managers of Postgres 14 to 18 that change pages of relations. Full-page images are
+//! restored whatever wrote them.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod brin;
@@ -15,6 +15,7 @@ mod error;
 mod generic;
 mod gin;
 mod gist;
+mod hash;
 mod heap;
 pub mod mask;
 pub mod oracle;
@@ -102,9 +103,9 @@ pub fn needs_base(record: &Record, index: usize) -> bool {
     !reference.is_some_and(|block| block.will_init || block.image.as_ref().is_some_and(|image| image.apply))
 }
 
-/// Returns true when blocks of such records can be replayed without an image. Not for hash and custom resource managers.
+/// Returns true when blocks of such records can be replayed without an image. Not for custom resource managers.
 pub fn is_supported(rmid: u8, _info: u8) -> bool {
-    rmid <= rmgr::MAX_BUILTIN && rmid != rmgr::HASH
+    rmid <= rmgr::MAX_BUILTIN
 }
 
 fn restore(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
@@ -132,6 +133,7 @@ fn replay(target: &Target<'_>, page: &mut Page) -> Result<(), Damage> {
         rmgr::BTREE => btree::redo(target, page)?,
         rmgr::GIN => gin::redo(target, page)?,
         rmgr::GIST => gist::redo(target, page)?,
+        rmgr::HASH => hash::redo(target, page)?,
         rmgr::BRIN => brin::redo(target, page)?,
         rmgr::SEQ => sequence::redo(target, page)?,
         rmgr::SPGIST => spgist::redo(target, page)?,

@@ -9,7 +9,8 @@ use crate::Damage;
 use crate::btree::opaque::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
 use crate::gin::opaque as gin;
 use crate::gist::opaque as gist;
-use crate::page::{layout, put_u16, u16_at};
+use crate::hash::opaque as hash;
+use crate::page::{put_u16, u16_at};
 
 pub(super) fn btree(page: &mut Page) -> Result<(), Damage> {
     common::lsn_and_checksum(page);
@@ -24,24 +25,18 @@ pub(super) fn btree(page: &mut Page) -> Result<(), Damage> {
     opaque.write(page)
 }
 
-/// Special space: three u32, u16 flags at 12.
 pub(super) fn hash(page: &mut Page) -> Result<(), Damage> {
-    const PAGE_TYPE: u16 = 0x0f;
-    const UNUSED: u16 = 0;
-    const OVERFLOW: u16 = 1;
-    const BUCKET: u16 = 2;
-    const HAS_DEAD_TUPLES: u16 = 1 << 7;
     common::lsn_and_checksum(page);
     common::header_hints(page);
     common::free_space(page)?;
-    let at = layout(page)?.special + 12;
-    let flags = u16_at(page, at)?;
-    match flags & PAGE_TYPE {
-        UNUSED => return common::content(page),
-        OVERFLOW | BUCKET => common::item_flags(page)?,
+    let mut opaque = hash::Opaque::read(page)?;
+    match opaque.flags & hash::PAGE_TYPE {
+        hash::UNUSED => return common::content(page),
+        hash::OVERFLOW | hash::BUCKET => common::item_flags(page)?,
         _ => {}
     }
-    put_u16(page, at, flags & !HAS_DEAD_TUPLES)
+    opaque.flags &= !hash::HAS_DEAD_TUPLES;
+    opaque.write(page)
 }
 
 pub(super) fn gin(page: &mut Page) -> Result<(), Damage> {

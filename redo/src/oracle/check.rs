@@ -79,10 +79,12 @@ impl Oracle {
         self.report.finish(case.record, case.end, case.index, finding);
     }
 
-    /// Compares the LSN that the page got from us with that in the image, which has not got this record's yet.
+    /// Compares the LSN that the page got from us with that in the image, which has not got this record's yet. An image
+    /// without an LSN is of a page that was made anew for this record.
     fn check_lsn(&mut self, case: &Case<'_>, before: Option<&Base>, image: Option<&Page>) {
         if let (Some(before), Some(image)) = (before, image)
             && !before.lsn_uncertain
+            && image.lsn() != Lsn::INVALID
             && !case.restores()
             && !case.reference.will_init
         {

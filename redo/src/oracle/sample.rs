@@ -77,6 +77,12 @@ fn shape(record: &Record, index: usize) -> Vec<u8> {
         (rmgr::GIN, 0x60) => shape.push(word(80)),
         // All pages but the first are treated alike, however many there are.
         (rmgr::GIN, 0x80) => shape = vec![rmid, opcode, id.min(1)],
+        (rmgr::HASH, 0x30) => shape.push(byte(2)),
+        (rmgr::HASH, 0x40) => shape.push(byte(8)),
+        (rmgr::HASH, 0x70) => shape.push(word(0)),
+        (rmgr::HASH, 0x80) => shape.extend([word(8), byte(10), byte(11)]),
+        (rmgr::HASH, 0x90) => shape.push(byte(0)),
+        (rmgr::HASH, 0xC0) => shape.push(word(4)),
         (rmgr::GIST, 0x00) => shape.extend([word(0), word(2)]),
         (rmgr::GIST, 0x10) => shape.push(word(4)),
         // A split page can become dozens: only the old left page, a first, a middle and a last one differ.

@@ -2,6 +2,7 @@
 
 mod directory;
 mod gist;
+mod hash;
 mod hostile;
 mod recorded;
 mod rules;
