@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::records::relmap::map_size;
-use neon_postgres::{BLCKSZ, Page, RELSEG_BLOCKS};
+use neon_postgres::{BLCKSZ, Page, RELSEG_BLOCKS, layout};
 use neon_types::{Key, Lsn, PackedKey, RelTag, SlruKind};
 
-use super::survey::relation_path;
 use super::{ImportError, ImportSource, origins};
 use crate::items::{
     CarriedFile, Database, MAX_FILE_SIZE, OriginProgress, PAGES_PER_SEGMENT, RelMap, RelSize, SlruSegments,
-    TwoPhase,
+    Tablespace, TwoPhase,
 };
 use crate::{MAX_VALUE, Value};
 
@@ -51,6 +50,7 @@ pub(super) fn all(
     };
     out.item(Key::Checkpoint, state.encode(source.version))?;
     out.carried_files()?;
+    out.tablespaces()?;
     out.databases()?;
     out.rel_maps()?;
     out.two_phase(state.checkpoint.next_xid)?;
@@ -142,24 +142,30 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    fn tablespaces(&mut self) -> Result<(), ImportError> {
+        for spc in &self.source.survey.in_place {
+            // As CREATE TABLESPACE ... LOCATION '' logs it.
+            let item = Tablespace { location: Vec::new() };
+            self.item(Key::Tablespace { spc: *spc }, item.encode())?;
+        }
+        Ok(())
+    }
+
     fn databases(&mut self) -> Result<(), ImportError> {
-        for db in &self.source.survey.databases {
-            let file = format!("base/{db}/PG_VERSION");
+        let version = self.source.version;
+        for (spc, db) in &self.source.survey.databases {
+            let file = format!("{}/PG_VERSION", layout::database_directory(version, *spc, *db));
             let item = Database {
                 version_file: self.read(&file, 64)?,
             };
-            if item != Database::of_version(self.source.version.major()) {
+            if item != Database::of_version(version.major()) {
                 let text = String::from_utf8_lossy(&item.version_file).into_owned();
                 return Err(ImportError::damaged(&self.path(&file))(format!(
                     "it says '{}'",
                     text.trim()
                 )));
             }
-            let key = Key::Database {
-                spc: super::name::DEFAULT_TABLESPACE,
-                db: *db,
-            };
-            self.item(key, item.encode())?;
+            self.item(Key::Database { spc: *spc, db: *db }, item.encode())?;
         }
         Ok(())
     }
@@ -168,12 +174,7 @@ impl Emitter<'_> {
         let mut maps = self.source.survey.rel_maps.clone();
         maps.sort_unstable();
         for (spc, db) in maps {
-            let directory = if db == 0 {
-                "global".to_owned()
-            } else {
-                format!("base/{db}")
-            };
-            let path = format!("{directory}/pg_filenode.map");
+            let path = layout::relation_map_path(self.source.version, spc, db);
             let length = map_size(self.source.version);
             let file = self.read(&path, length)?;
             if file.len() != length {
@@ -277,7 +278,9 @@ impl Emitter<'_> {
         let mut sizes = Vec::with_capacity(source.survey.relations.len());
         for (rel, segments) in &source.survey.relations {
             let bad = |segment: u32, reason: String| {
-                let path = source.pgdata.join(relation_path(*rel, segment));
+                let path = source
+                    .pgdata
+                    .join(layout::relation_path(source.version, *rel, segment));
                 ImportError::Damaged { path, reason }
             };
             let mut blocks: u64 = 0;
@@ -310,7 +313,7 @@ impl Emitter<'_> {
         while block < blocks {
             let segment = block / RELSEG_BLOCKS;
             let end = blocks.min((segment + 1).saturating_mul(RELSEG_BLOCKS));
-            let path = self.path(relation_path(rel, segment));
+            let path = self.path(layout::relation_path(self.source.version, rel, segment));
             let mut file = File::open(&path).map_err(ImportError::io(&path))?;
             while block < end {
                 let count = ((end - block) as usize * BLCKSZ).min(CHUNK);

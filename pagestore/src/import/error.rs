@@ -88,7 +88,7 @@ pub enum ImportError {
         expected: u64,
     },
     /// Tablespaces are outside the directory.
-    #[error("{} uses tablespaces, which cannot be imported: {}", path.display(), Listed(tablespaces))]
+    #[error("{} uses tablespaces elsewhere, which cannot be imported: {}", path.display(), Listed(tablespaces))]
     Tablespaces {
         /// The directory.
         path: PathBuf,

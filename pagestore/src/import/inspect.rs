@@ -44,7 +44,7 @@ pub fn inspect(pgdata: &Path) -> Result<ImportSource, ImportError> {
     refuse_sizes(pgdata, &control)?;
     refuse_state(pgdata, &control)?;
 
-    let mut survey = Survey::of(pgdata)?;
+    let mut survey = Survey::of(pgdata, version)?;
     if !survey.tablespaces.is_empty() {
         return Err(ImportError::Tablespaces {
             path: path(),

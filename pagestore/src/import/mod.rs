@@ -10,6 +10,7 @@
 //! | free space maps, temporary files, `pg_internal.init` | nothing: Postgres makes them again |
 //! | main fork and visibility map of an unlogged relation | nothing: its init fork says what a start makes of it |
 //! | `pg_xact`, `pg_commit_ts`, `pg_multixact` | SLRU pages |
+//! | `pg_tblspc/OID` when it is a directory and no link | a tablespace, and relations as above |
 //! | `pg_filenode.map`, `pg_twophase`, `PG_VERSION`, `pg_logical/replorigin_checkpoint` | items |
 //! | `pg_control` and the checkpoint record | the checkpoint state |
 //! | `*.conf` of the top directory and of `conf.d`, timeline history files | carried files |

@@ -1,11 +1,8 @@
 //! What a file of a data directory is, by its name alone.
 
+use neon_postgres::PgVersion;
+use neon_postgres::layout::{self, DEFAULT_TABLESPACE, GLOBAL_TABLESPACE};
 use neon_types::{Fork, RelTag, SlruKind};
-
-/// Oid of `pg_default`, whose files are below `base/`.
-pub(super) const DEFAULT_TABLESPACE: u32 = 1663;
-/// Oid of `pg_global`, whose files are in `global/`.
-pub(super) const GLOBAL_TABLESPACE: u32 = 1664;
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +23,8 @@ pub(super) enum Kind {
     },
     /// `PG_VERSION` of a database.
     DatabaseVersion {
+        /// Tablespace oid.
+        spc: u32,
         /// Its oid.
         db: u32,
     },
@@ -51,8 +50,11 @@ pub(super) enum Kind {
     Slot(String),
     /// Statistics, left behind.
     Statistics,
-    /// A tablespace link.
-    Tablespace,
+    /// A tablespace: a link, or the directory itself.
+    Tablespace {
+        /// Its oid.
+        spc: u32,
+    },
     /// Rebuilt, temporary or without meaning in a stopped directory.
     Ignored,
     /// None of the above.
@@ -90,7 +92,7 @@ const IGNORED_FILES: [&str; 9] = [
 ];
 
 /// Returns what the file at `path`, relative to the data directory, is.
-pub(super) fn classify(path: &str) -> Kind {
+pub(super) fn classify(version: PgVersion, path: &str) -> Kind {
     if IGNORED_FILES.contains(&path) {
         return Kind::Ignored;
     }
@@ -131,11 +133,19 @@ pub(super) fn classify(path: &str) -> Kind {
             _ => Kind::Unknown,
         },
         "pg_stat" => Kind::Statistics,
-        "pg_tblspc" => Kind::Tablespace,
+        "pg_tblspc" => match decimal(name) {
+            Some(spc) => Kind::Tablespace { spc },
+            None => Kind::Unknown,
+        },
         _ => match directory.split_once('/') {
             Some(("base", db)) => match decimal(db) {
                 Some(db) if db != 0 => in_database(name, DEFAULT_TABLESPACE, db),
                 _ => Kind::Unknown,
+            },
+            Some(("pg_tblspc", _)) if directory.ends_with("/pgsql_tmp") => Kind::Ignored,
+            Some(("pg_tblspc", _)) => match layout::parse_database_directory(version, directory) {
+                Some((spc, db)) => in_database(name, spc, db),
+                None => Kind::Unknown,
             },
             Some(("pg_replslot", slot)) => Kind::Slot(slot.split('/').next().unwrap_or(slot).to_owned()),
             _ => Kind::Unknown,
@@ -146,7 +156,7 @@ pub(super) fn classify(path: &str) -> Kind {
 /// Returns what a file of a database's directory is.
 fn in_database(name: &str, spc: u32, db: u32) -> Kind {
     match name {
-        "PG_VERSION" if db != 0 => Kind::DatabaseVersion { db },
+        "PG_VERSION" if db != 0 => Kind::DatabaseVersion { spc, db },
         "pg_filenode.map" => Kind::RelMap { spc, db },
         "pg_filenode.map.tmp" => Kind::Ignored,
         _ if name == "pg_internal.init" || name.starts_with("pg_internal.init.") => Kind::Ignored,
@@ -204,6 +214,10 @@ fn is_history(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn classify(path: &str) -> Kind {
+        super::classify(PgVersion::V17, path)
+    }
 
     fn rel(spc: u32, db: u32, rel: u32, fork: Fork, segment: u32) -> Kind {
         Kind::Relation {
@@ -275,7 +289,23 @@ mod tests {
             classify("global/pg_filenode.map"),
             Kind::RelMap { spc: 1664, db: 0 }
         );
-        assert_eq!(classify("base/5/PG_VERSION"), Kind::DatabaseVersion { db: 5 });
+        assert_eq!(
+            classify("base/5/PG_VERSION"),
+            Kind::DatabaseVersion { spc: 1663, db: 5 }
+        );
+        assert_eq!(classify("pg_tblspc/17000"), Kind::Tablespace { spc: 17000 });
+        assert_eq!(
+            classify("pg_tblspc/17000/PG_17_202406281/5/PG_VERSION"),
+            Kind::DatabaseVersion { spc: 17000, db: 5 }
+        );
+        assert_eq!(
+            classify("pg_tblspc/17000/PG_17_202406281/pgsql_tmp/pgsql_tmp12.0"),
+            Kind::Ignored
+        );
+        assert_eq!(
+            classify("pg_tblspc/17000/PG_16_202307071/5/PG_VERSION"),
+            Kind::Unknown
+        );
         assert_eq!(classify("PG_VERSION"), Kind::Carried);
         assert_eq!(classify("pg_hba.conf"), Kind::Carried);
         assert_eq!(classify("conf.d/10-memory.conf"), Kind::Carried);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use neon_postgres::PgVersion;
 use neon_types::{Fork, RelTag, SlruKind};
 
 use super::ImportError;
@@ -19,8 +20,10 @@ pub(super) struct Survey {
     pub(super) relations: BTreeMap<RelTag, BTreeMap<u32, u64>>,
     /// Length in bytes of each segment of each SLRU.
     pub(super) slrus: BTreeMap<SlruKind, BTreeMap<u64, u64>>,
-    /// Databases that have a `PG_VERSION`, by oid.
-    pub(super) databases: Vec<u32>,
+    /// Databases that have a `PG_VERSION`, by tablespace and oid.
+    pub(super) databases: Vec<(u32, u32)>,
+    /// Tablespaces whose files are in the directory itself, by oid.
+    pub(super) in_place: Vec<u32>,
     /// Relation maps, by tablespace and database.
     pub(super) rel_maps: Vec<(u32, u32)>,
     /// State files of prepared transactions: the number that the name is, its digits, its path.
@@ -31,7 +34,7 @@ pub(super) struct Survey {
     pub(super) carried: Vec<String>,
     /// Replication slots and statistics, for the report.
     pub(super) left_behind: Vec<String>,
-    /// Links of tablespaces: oid and location.
+    /// Tablespaces elsewhere: oid and location.
     pub(super) tablespaces: Vec<String>,
     /// Files that are not known.
     pub(super) unknown: Vec<String>,
@@ -39,9 +42,9 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Walks `pgdata`.
-    pub(super) fn of(pgdata: &Path) -> Result<Survey, ImportError> {
+    pub(super) fn of(pgdata: &Path, version: PgVersion) -> Result<Survey, ImportError> {
         let mut survey = Survey::default();
-        survey.walk(pgdata, "", 0)?;
+        survey.walk(version, pgdata, "", 0)?;
         survey.drop_unlogged();
         for list in [
             &mut survey.left_behind,
@@ -53,10 +56,11 @@ impl Survey {
             list.dedup();
         }
         survey.databases.sort_unstable();
+        survey.in_place.sort_unstable();
         let rootless: Vec<String> = survey
             .relations
             .keys()
-            .filter(|rel| rel.db != 0 && survey.databases.binary_search(&rel.db).is_err())
+            .filter(|rel| rel.db != 0 && survey.databases.iter().all(|(_, db)| *db != rel.db))
             .map(|rel| format!("base/{} (a database without PG_VERSION)", rel.db))
             .collect();
         survey.unknown.extend(rootless);
@@ -64,7 +68,13 @@ impl Survey {
         Ok(survey)
     }
 
-    fn walk(&mut self, directory: &Path, prefix: &str, depth: usize) -> Result<(), ImportError> {
+    fn walk(
+        &mut self,
+        version: PgVersion,
+        directory: &Path,
+        prefix: &str,
+        depth: usize,
+    ) -> Result<(), ImportError> {
         for entry in fs::read_dir(directory).map_err(ImportError::io(directory))? {
             let entry = entry.map_err(ImportError::io(directory))?;
             let path = entry.path();
@@ -80,50 +90,40 @@ impl Survey {
                 if relative == "lost+found" {
                     continue;
                 }
-                if classify(&format!("{relative}/1")) == Kind::Tablespace || depth >= MAX_DEPTH {
-                    self.add_directory_of_links(&path, &relative)?;
-                } else {
-                    self.walk(&path, &format!("{relative}/"), depth + 1)?;
+                if depth >= MAX_DEPTH {
+                    self.unknown.push(relative);
+                    continue;
                 }
+                if let Kind::Tablespace { spc } = classify(version, &relative) {
+                    self.in_place.push(spc);
+                }
+                self.walk(version, &path, &format!("{relative}/"), depth + 1)?;
             } else if kind.is_symlink() {
-                self.add_link(&path, relative);
+                self.add_link(version, &path, relative);
             } else {
                 let length = entry.metadata().map_err(ImportError::io(&path))?.len();
-                self.add(relative, length);
+                self.add(classify(version, &relative), relative, length);
             }
         }
         Ok(())
     }
 
-    /// `pg_tblspc`: every entry is a tablespace, a link or (in place) a directory.
-    fn add_directory_of_links(&mut self, directory: &Path, relative: &str) -> Result<(), ImportError> {
-        for entry in fs::read_dir(directory).map_err(ImportError::io(directory))? {
-            let entry = entry.map_err(ImportError::io(directory))?;
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if relative != "pg_tblspc" {
-                self.unknown.push(format!("{relative}/{name}"));
-                continue;
-            }
-            let location =
-                fs::read_link(&path).map_or_else(|_| "in place".to_owned(), |to| to.display().to_string());
-            self.tablespaces.push(format!("{name} ({location})"));
-        }
-        Ok(())
-    }
-
-    /// A link may stand for the WAL directory and for configuration files, nothing else.
-    fn add_link(&mut self, path: &Path, relative: String) {
+    /// A link may stand for the WAL directory, for configuration files, and for a tablespace elsewhere.
+    fn add_link(&mut self, version: PgVersion, path: &Path, relative: String) {
         let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-        match classify(&relative) {
-            Kind::Carried | Kind::Ignored if is_file => self.add(relative, 0),
+        match classify(version, &relative) {
+            kind @ (Kind::Carried | Kind::Ignored) if is_file => self.add(kind, relative, 0),
+            Kind::Tablespace { spc } => {
+                let location = fs::read_link(path).unwrap_or_default();
+                self.tablespaces.push(format!("{spc} ({})", location.display()));
+            }
             _ if relative == "pg_wal" => (),
             _ => self.unknown.push(relative),
         }
     }
 
-    fn add(&mut self, path: String, length: u64) {
-        match classify(&path) {
+    fn add(&mut self, kind: Kind, path: String, length: u64) {
+        match kind {
             Kind::Relation { rel, .. } if rel.fork == Fork::FreeSpaceMap => (),
             Kind::Relation { rel, segment } => {
                 self.relations.entry(rel).or_default().insert(segment, length);
@@ -131,16 +131,15 @@ impl Survey {
             Kind::Slru { kind, segment } => {
                 self.slrus.entry(kind).or_default().insert(segment, length);
             }
-            Kind::DatabaseVersion { db } => self.databases.push(db),
+            Kind::DatabaseVersion { spc, db } => self.databases.push((spc, db)),
             Kind::RelMap { spc, db } => self.rel_maps.push((spc, db)),
             Kind::TwoPhase { xid, digits } => self.two_phase.push((xid, digits, path)),
             Kind::OriginProgress => self.origins = true,
             Kind::Carried => self.carried.push(path),
             Kind::Slot(name) => self.left_behind.push(format!("replication slot {name}")),
             Kind::Statistics => self.left_behind.push(format!("statistics {path}")),
-            Kind::Tablespace => self.tablespaces.push(path),
             Kind::Ignored => (),
-            Kind::Unknown => self.unknown.push(path),
+            Kind::Tablespace { .. } | Kind::Unknown => self.unknown.push(path),
         }
     }
 
@@ -157,18 +156,6 @@ impl Survey {
                 self.relations.remove(&rel.with_fork(fork));
             }
         }
-    }
-}
-
-/// Returns the path of a segment of a relation fork, relative to the data directory.
-pub(super) fn relation_path(rel: RelTag, segment: u32) -> PathBuf {
-    let mut name = format!("{}{}", rel.rel, rel.fork.suffix());
-    if segment > 0 {
-        name.push_str(&format!(".{segment}"));
-    }
-    match rel.db {
-        0 => PathBuf::from("global").join(name),
-        db => Path::new("base").join(db.to_string()).join(name),
     }
 }
 
@@ -198,6 +185,8 @@ mod tests {
             "base/5/16390_init",
             "base/5/16390_vm",
             "base/6/16384",
+            "pg_tblspc/16501/PG_17_202406281/5/16400",
+            "pg_tblspc/16501/PG_16_202307071/5/16401",
             "pg_xact/0000",
             "pg_replslot/a/state",
             "pg_replslot/a/snap",
@@ -207,13 +196,21 @@ mod tests {
         ] {
             put(root, path, b"x");
         }
-        fs::create_dir_all(root.join("pg_tblspc")).expect("mkdir");
         std::os::unix::fs::symlink("/srv/fast", root.join("pg_tblspc/16500")).expect("symlink");
         std::os::unix::fs::symlink("/etc/passwd", root.join("base/5/17000")).expect("symlink");
-        let survey = Survey::of(root).expect("survey");
+        let survey = Survey::of(root, PgVersion::V17).expect("survey");
         let relations: Vec<String> = survey.relations.keys().map(|rel| rel.to_string()).collect();
-        assert_eq!(relations, ["1663/5/16384", "1663/5/16390_init", "1663/6/16384"]);
-        assert_eq!(survey.databases, [5]);
+        assert_eq!(
+            relations,
+            [
+                "1663/5/16384",
+                "1663/5/16390_init",
+                "1663/6/16384",
+                "16501/5/16400"
+            ]
+        );
+        assert_eq!(survey.databases, [(1663, 5)]);
+        assert_eq!(survey.in_place, [16501]);
         assert_eq!(survey.carried, ["PG_VERSION", "postgresql.conf"]);
         assert_eq!(
             survey.left_behind,
@@ -225,30 +222,9 @@ mod tests {
             [
                 "base/5/17000",
                 "notes.txt",
+                "pg_tblspc/16501/PG_16_202307071/5/16401",
                 "base/6 (a database without PG_VERSION)"
             ]
-        );
-    }
-
-    #[test]
-    fn paths_are_those_of_postgres() {
-        let rel = RelTag {
-            spc: 1663,
-            db: 5,
-            rel: 16384,
-            fork: Fork::VisibilityMap,
-        };
-        assert_eq!(relation_path(rel, 0), Path::new("base/5/16384_vm"));
-        assert_eq!(
-            relation_path(
-                RelTag {
-                    db: 0,
-                    spc: 1664,
-                    ..rel
-                },
-                2
-            ),
-            Path::new("global/16384_vm.2")
         );
     }
 }
