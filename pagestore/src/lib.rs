@@ -5,6 +5,7 @@
 //! `neon_redo`'s; this crate keeps versions of keys and finds them again.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod compare;
 pub mod import;
 pub mod ingest;
 pub mod items;

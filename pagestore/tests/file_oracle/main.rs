@@ -4,7 +4,6 @@
 //! WAL between the two, taken into a naive store and into the real one, must lead from the first to the second: every page (hint bits
 //! masked), every visibility map and SLRU page to the byte, every size, relation map and two-phase file.
 
-mod compare;
 mod naive;
 mod real;
 mod server;
@@ -14,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
 use neon_pagestore::Value;
+use neon_pagestore::compare::{AtPosition, Class, Peer, Report, Subject, compare};
 use neon_pagestore::import::{ImportSource, Imported, import, inspect};
 use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::control::CheckPoint;
@@ -23,8 +25,7 @@ use neon_postgres::records::xlog::XlogRecord;
 use neon_postgres::wal::{Record, StreamParams, WalDecoder, rmgr, segment};
 use neon_types::{Key, Lsn, PackedKey, SlruKind};
 
-use compare::Report;
-use naive::Naive;
+use naive::{Naive, NaiveAt};
 use server::Server;
 
 fn imported(pgdata: &Path) -> (ImportSource, Imported, BTreeMap<PackedKey, Value>) {
@@ -92,8 +93,9 @@ fn check(major: u16, port: u16, initdb: &[&str], configuration: &str) {
     workload::run(&server, installation.major);
     server.stop();
     let report = compare_directories(&before, &server.snapshot("after"));
-    let pages = |kind| report.slru.get(&kind).copied().unwrap_or(0);
-    assert!(report.heap > 1000 && report.btree > 500 && report.map > 20);
+    let pages = |kind| report.pages(Class::Slru(kind));
+    assert!(report.pages(Class::Heap) > 1000 && report.pages(Class::Btree) > 500);
+    assert!(report.pages(Class::VisibilityMap) > 20 && report.pages(Class::Sequence) > 0);
     // Their changes cross pages.
     assert!(
         pages(SlruKind::Clog) > 1
@@ -105,7 +107,7 @@ fn check(major: u16, port: u16, initdb: &[&str], configuration: &str) {
 /// Takes the WAL between two stopped directories in and compares; any difference fails the test.
 fn compare_directories(before: &Path, after: &Path) -> Report {
     let (_, first, values) = imported(before);
-    let (source, last, expected) = imported(after);
+    let (source, last, _) = imported(after);
     assert_eq!(first.system_id, last.system_id);
 
     let mut naive = Naive::new(source.version, source.control.hints_logged());
@@ -134,41 +136,44 @@ fn compare_directories(before: &Path, after: &Path) -> Report {
             naive.forget();
         }
     });
-    let report = compare::compare(&naive, &expected, last.lsn, &by_wal);
-    print(
-        &source,
+    let peer = Peer::Wrote {
+        copied_by_wal: by_wal,
+    };
+    let check = |subject: &dyn Subject, what: &str| {
+        let (report, there) =
+            compare(subject, &source, &peer, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(there.lsn, last.lsn);
+        print(&source, what, &report);
+        report
+    };
+    let report = check(
+        &NaiveAt(&naive, last.lsn),
         &format!("{count} records, {} effects", naive.effects),
-        &report,
     );
     drop(naive);
     let real = real::Real::fill(before, after, &source, &last);
-    let real_report = compare::compare(&real, &expected, last.lsn, &by_wal);
-    print(&source, "the real store", &real_report);
-    assert_eq!((report.differences.len(), real_report.differences.len()), (0, 0));
-    assert_eq!(
-        (report.heap, report.btree, report.other),
-        (real_report.heap, real_report.btree, real_report.other)
+    let real_report = check(
+        &AtPosition {
+            timeline: Arc::clone(&real.timeline),
+            lsn: last.lsn,
+        },
+        "the real store",
     );
+    assert_eq!(report.total().differences, 0);
+    assert_eq!(report, real_report);
     report
 }
 
 fn print(source: &ImportSource, what: &str, report: &Report) {
+    println!("Postgres {}: {what}", source.version.major());
+    for (class, tally) in &report.classes {
+        println!("{:24} {tally:?}", class.name());
+    }
     println!(
-        "Postgres {}: {what}; compared {} heap, {} btree, {} other, {} map and {:?} pages, {} items; {} blocks added without WAL, {} \
-         maps behind, {} sequences ahead, {} not replayed in this release",
-        source.version.major(),
-        report.heap,
-        report.btree,
-        report.other,
-        report.map,
-        report.slru,
-        report.items,
-        report.unlogged_tail,
-        report.maps_behind,
-        report.sequences_ahead,
-        report.unsupported
+        "{:?}, {} pages not replayed in this release",
+        report.allowed, report.not_replayed
     );
-    for difference in report.differences.iter().take(40) {
+    for difference in &report.differences {
         println!("{difference}");
     }
 }

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use neon_pagestore::compare::Subject;
 use neon_pagestore::items::RelSize;
 use neon_pagestore::{Effect, Ingest, PageStoreError, State, Value};
 use neon_postgres::wal::Record;
 use neon_postgres::{Page, PgVersion};
-use neon_redo::Cluster;
 use neon_redo::change::Change;
-use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag};
-
-use super::compare::Store;
+use neon_redo::{Cluster, RedoError};
+use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag, SlruKind};
 
 enum Version {
     Value(Value),
@@ -100,10 +99,17 @@ impl Naive {
     }
 
     /// Returns the block, an error naming the record that cannot be replayed.
-    pub fn block_at(&self, rel: RelTag, block: u32, lsn: Lsn) -> Result<Page, String> {
-        let size = self.size_at(rel, lsn).ok_or("no relation")?;
+    pub fn block_at(&self, rel: RelTag, block: u32, lsn: Lsn) -> Result<Page, PageStoreError> {
+        let size = self
+            .size_at(rel, lsn)
+            .ok_or(PageStoreError::NoRelation { rel, lsn })?;
         if block >= size.size {
-            return Err(format!("{rel} has {} blocks", size.size));
+            return Err(PageStoreError::NoBlock {
+                rel,
+                block,
+                size: size.size,
+                lsn,
+            });
         }
         self.page_at(Key::Block(rel, block), size.floor(block), lsn, || {
             match size.source(block) {
@@ -119,8 +125,8 @@ impl Naive {
         key: Key,
         floor: Lsn,
         lsn: Lsn,
-        base: impl FnOnce() -> Result<Page, String>,
-    ) -> Result<Page, String> {
+        base: impl FnOnce() -> Result<Page, PageStoreError>,
+    ) -> Result<Page, PageStoreError> {
         let none = Vec::new();
         let versions = self.versions.get(&key.pack()).unwrap_or(&none);
         let readable: Vec<&(Lsn, Version)> = versions
@@ -143,10 +149,16 @@ impl Naive {
                     let slice = Record::decode(self.cluster.version, record.slice_for_block(*index))
                         .expect("a slice");
                     neon_redo::redo(&self.cluster, &slice, *at, *index, &mut page).map_err(|error| {
-                        format!(
-                            "{key:?} at {at}: {error}: {:?}",
-                            std::error::Error::source(&error).map(|e| e.to_string())
-                        )
+                        match error {
+                            RedoError::Unsupported { name, .. } => {
+                                PageStoreError::Unsupported { key, name, lsn: *at }
+                            }
+                            error => PageStoreError::Redo {
+                                key,
+                                lsn: *at,
+                                reason: error.to_string(),
+                            },
+                        }
                     })?;
                 }
                 Version::Value(Value::Image(image)) => page = image.clone(),
@@ -188,23 +200,31 @@ impl State for Naive {
     }
 }
 
-impl Store for Naive {
-    fn item_keys(&self, _: Lsn) -> Vec<Key> {
-        let keys = self.versions.keys().map(|key| Key::unpack(key).expect("a key"));
-        keys.filter(|key| !matches!(key, Key::Block(..) | Key::SlruPage { .. }))
-            .collect()
+/// The store at a position.
+pub struct NaiveAt<'a>(pub &'a Naive, pub Lsn);
+
+impl Subject for NaiveAt<'_> {
+    fn items(
+        &self,
+        f: &mut dyn FnMut(Key, &[u8]) -> Result<(), PageStoreError>,
+    ) -> Result<(), PageStoreError> {
+        let keys = self.0.versions.keys().map(|key| Key::unpack(key).expect("a key"));
+        for key in keys.filter(|key| !matches!(key, Key::Block(..) | Key::SlruPage { .. })) {
+            if let Some(bytes) = self.0.item_at(key, self.1) {
+                f(key, &bytes)?;
+            }
+        }
+        Ok(())
     }
 
-    fn item(&self, key: Key, end: Lsn) -> Option<Arc<[u8]>> {
-        self.item_at(key, end)
+    fn slru_page(&self, kind: SlruKind, page: u64) -> Result<Page, PageStoreError> {
+        self.0
+            .page_at(Key::SlruPage { kind, page }, Lsn::INVALID, self.1, || {
+                Ok(Page::zeroed())
+            })
     }
 
-    fn slru_page(&self, key: Key, end: Lsn) -> Page {
-        self.page_at(key, Lsn::INVALID, end, || Ok(Page::zeroed()))
-            .expect("an SLRU page")
-    }
-
-    fn block(&self, rel: RelTag, block: u32, end: Lsn) -> Result<Page, String> {
-        self.block_at(rel, block, end)
+    fn block(&self, rel: RelTag, block: u32) -> Result<Page, PageStoreError> {
+        self.0.block_at(rel, block, self.1)
     }
 }

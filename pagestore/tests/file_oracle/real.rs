@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use neon_objects::ObjectStore;
 use neon_pagestore::import::{ImportSource, Imported, inspect};
-use neon_pagestore::{PageStore, PageStoreError, Settings, Timeline};
-use neon_postgres::Page;
+use neon_pagestore::{PageStore, Settings, Timeline};
 use neon_postgres::wal::segment;
-use neon_types::{Key, KeyRange, Lsn, RelTag};
-
-use super::compare::Store;
+use neon_types::Lsn;
 
 /// A timeline and the directory that it lives in.
 pub struct Real {
-    timeline: Arc<Timeline>,
+    pub timeline: Arc<Timeline>,
     _directory: tempfile::TempDir,
 }
 
@@ -54,39 +51,5 @@ impl Real {
             timeline,
             _directory: directory,
         }
-    }
-}
-
-impl Store for Real {
-    fn item_keys(&self, end: Lsn) -> Vec<Key> {
-        let mut keys = Vec::new();
-        let scan = self.timeline.scan_items(KeyRange::ALL, end, &mut |key, _| {
-            // What the store notes for itself is not compared.
-            let own = matches!(key, Key::Boundaries { .. } | Key::Unreadable(_));
-            if !own && !matches!(key, Key::SlruPage { .. } | Key::Block(..)) {
-                keys.push(key);
-            }
-            Ok(())
-        });
-        scan.expect("a scan");
-        keys
-    }
-
-    fn item(&self, key: Key, end: Lsn) -> Option<Arc<[u8]>> {
-        self.timeline.get_item(key, end).expect("an item")
-    }
-
-    fn slru_page(&self, key: Key, end: Lsn) -> Page {
-        let bytes = self.timeline.get_item(key, end).expect("an SLRU page");
-        bytes.map_or_else(Page::zeroed, |bytes| Page::from_bytes(&bytes).expect("a page"))
-    }
-
-    fn block(&self, rel: RelTag, block: u32, end: Lsn) -> Result<Page, String> {
-        self.timeline
-            .get_page(rel, block, end)
-            .map_err(|error| match error {
-                PageStoreError::Unsupported { .. } => "not supported".to_owned(),
-                other => format!("{rel} block {block}: {other}"),
-            })
     }
 }
