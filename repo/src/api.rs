@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+pub use neon_pagestore::compare::{Allowed, Difference, Tally};
 use neon_types::{CommitId, Lsn, ObjectId, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,13 @@ pub enum Request {
         /// Revision.
         rev: String,
         /// Absolute path; must not exist or be empty.
+        pgdata: PathBuf,
+    },
+    /// Compares every file of a stopped data directory with a revision (`neon dev compare`).
+    Compare {
+        /// Revision.
+        rev: String,
+        /// Absolute path of the directory: stopped at the revision, or recovered to it, promoted and stopped.
         pgdata: PathBuf,
     },
     /// Names another repository.
@@ -239,6 +247,8 @@ pub enum Response {
     Commit(Box<Commit>),
     /// `export`
     Exported(Exported),
+    /// `dev compare`
+    Compared(Compared),
     /// `origin list`
     Origins(Vec<Origin>),
     /// `push`, `pull`, `fetch`
@@ -459,6 +469,39 @@ pub struct Exported {
     pub bytes: u64,
     /// Remarks.
     pub notes: Vec<String>,
+}
+
+/// A data directory was compared with a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The directory.
+    pub pgdata: PathBuf,
+    /// The position.
+    pub lsn: Lsn,
+    /// The directory is that of a recovery to the position; else of a server that stopped there.
+    pub recovered: bool,
+    /// What was compared, by class.
+    pub classes: Vec<ComparedClass>,
+    /// Sums over the classes.
+    pub total: Tally,
+    /// The first differences; `total` counts them all.
+    pub differences: Vec<Difference>,
+    /// Deviations that no WAL describes.
+    pub allowed: Allowed,
+    /// Pages whose last record this release cannot replay.
+    pub not_replayed: u64,
+    /// Remarks: an LSN that was rounded.
+    pub notes: Vec<String>,
+}
+
+/// One class of what was compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedClass {
+    /// Its name, as "heap" or "pg_xact".
+    pub name: String,
+    /// Files, pages, differences.
+    #[serde(flatten)]
+    pub tally: Tally,
 }
 
 /// One origin.

@@ -25,6 +25,9 @@ impl Repository {
             Request::TagList => return self.list_tags().map(Response::Tags),
             Request::Log { rev, limit } => return self.log(rev.as_deref(), limit).map(Response::Commits),
             Request::Show { rev } => return self.show(&rev).map(|commit| Response::Commit(Box::new(commit))),
+            Request::Compare { rev, pgdata } => {
+                return self.compare(&rev, &pgdata, progress).map(Response::Compared);
+            }
             Request::OriginList => return self.list_origins().map(Response::Origins),
             Request::Fsck => return self.fsck(progress).map(Response::Checked),
             Request::Uri { branch } => return self.uri(branch.as_deref()).map(Response::Endpoint),

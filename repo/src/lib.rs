@@ -7,6 +7,7 @@ pub mod api;
 mod branches;
 mod clone;
 mod commits;
+mod compare;
 mod directory;
 mod endpoint;
 mod error;

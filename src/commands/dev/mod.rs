@@ -1,5 +1,6 @@
 //! `neon dev` (hidden): tools for those who work on neon.
 
+mod compare;
 mod oracle;
 
 use crate::failure::Failure;
@@ -17,12 +18,15 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
+    Compare(compare::Args),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
     Oracle(oracle::Args),
 }
 
 /// Carries the tool's work out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     match args.command {
+        Command::Compare(args) => compare::run(args, session),
         Command::Oracle(args) => oracle::run(args, session),
     }
 }
