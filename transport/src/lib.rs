@@ -13,6 +13,8 @@
 mod address;
 mod channel;
 mod dial;
+#[cfg(feature = "testing")]
+pub mod dissect;
 mod error;
 mod keepalive;
 mod link;

@@ -64,6 +64,12 @@ pub(super) fn parse(mut body: Bytes) -> Result<Message, WireError> {
     }
 }
 
+/// Returns true when the body of one `CopyData` can be read.
+#[cfg(feature = "testing")]
+pub(crate) fn reads_message(body: Bytes) -> bool {
+    parse(body).is_ok()
+}
+
 /// Returns a whole standby status update.
 pub(super) fn status(
     write: Lsn,

@@ -28,6 +28,8 @@ use crate::link::{Answer, Link, LinkError};
 use crate::{Rows, TransportError, sqlstate};
 
 pub use connect::{ConnectOptions, Place};
+#[cfg(feature = "testing")]
+pub(crate) use message::reads_message;
 pub use stream::{End, Event, NextTimeline};
 
 /// A walsender connection. Commands first; after [`Replication::start_physical`] a stream, until [`Replication::finish`].

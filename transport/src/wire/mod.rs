@@ -13,6 +13,8 @@ mod writer;
 
 pub(crate) use backend::*;
 pub(crate) use frontend::*;
+#[cfg(feature = "testing")]
+pub(crate) use reader::decode;
 pub(crate) use reader::{Limits, Message, MessageReader};
 pub(crate) use writer::{MessageWriter, bare};
 
