@@ -179,20 +179,23 @@ fn parse_place(place: &str) -> Result<(String, u16), AddressError> {
             return Err(AddressError::Host);
         }
         match port.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if port.is_empty() => (host, None),
+            Some(port) => (host.to_owned(), Some(port)),
+            None if port.is_empty() => (host.to_owned(), None),
             None => return Err(AddressError::Port),
         }
     } else {
-        match place.split_once(':') {
+        let (host, port) = match place.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (place, None),
+        };
+        let host = decode(host)?;
+        // Anything else, decoded, would have another meaning where the address is written again.
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if host.is_empty() || !host.chars().all(is_name) || host.len() > 255 {
+            return Err(AddressError::Host);
         }
+        (host, port)
     };
-    let host = decode(host)?;
-    if host.is_empty() || host.contains(['/', ',']) || host.len() > 255 {
-        return Err(AddressError::Host);
-    }
     let port = match port {
         None | Some("") => DEFAULT_PORT,
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
@@ -310,6 +313,9 @@ mod tests {
             ("postgresql:///shop", Host),
             ("postgresql://h,g/shop", Host),
             ("postgresql://%2Ftmp/shop", Host),
+            ("postgresql://al%40ab0/ex", Host),
+            ("postgresql://h%3A1/shop", Host),
+            ("postgresql://h%3Fx/shop", Host),
             ("postgresql://[::1/shop", Host),
             ("postgresql://h:65536/shop", Port),
             ("postgresql://h:+1/shop", Port),
