@@ -15,7 +15,7 @@ mod slru;
 mod xact;
 mod xlog;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use neon_postgres::PgVersion;
@@ -27,6 +27,9 @@ use crate::items::OriginProgress;
 use crate::{PageStoreError, Result, Value};
 
 pub(crate) use xact::full_xid;
+
+/// Effects that are compared each with each; more are put into a set.
+const FEW_EFFECTS: usize = 16;
 
 /// The newest state, as ingest sees it: everything that earlier records did.
 pub trait State {
@@ -94,6 +97,25 @@ fn known<T>(decoded: std::result::Result<T, DecodeError>) -> std::result::Result
     }
 }
 
+/// Returns a key that has more than one effect.
+fn twice(effects: &[(Key, Effect)]) -> Option<Key> {
+    if effects.len() > FEW_EFFECTS {
+        let mut seen = HashSet::with_capacity(effects.len());
+        return effects
+            .iter()
+            .find(|(key, _)| !seen.insert(*key))
+            .map(|(key, _)| *key);
+    }
+    let mut rest = effects;
+    while let Some(((key, _), others)) = rest.split_first() {
+        if others.iter().any(|(other, _)| other == key) {
+            return Some(*key);
+        }
+        rest = others;
+    }
+    None
+}
+
 impl Ingest {
     /// Begins with nothing looked up.
     pub fn new(version: PgVersion) -> Ingest {
@@ -115,7 +137,7 @@ impl Ingest {
     /// Returns the effects of the record that begins at `start` and ends at `end`; `state` is what the records before it
     /// left behind. Records come in order, and their effects become part of the state before the next one.
     ///
-    /// Errors: the record's data contradicts its kind, an item of the state is damaged or the checkpoint state is
+    /// Errors: the record's data contradicts its kind or changes one key twice, an item of the state is damaged or the checkpoint state is
     /// missing, and whatever `state` returns. Everything that was looked up is forgotten then.
     pub fn effects(
         &mut self,
@@ -162,7 +184,11 @@ impl Ingest {
             let value = size.map_or(Value::Absent, |size| Value::Item(size.encode()));
             step.put(Key::RelSize(rel), value);
         }
-        Ok(())
+        // Two versions of one key at one LSN could not be told apart. Postgres writes no such record.
+        match twice(&step.out) {
+            Some(key) => Err(step.bad()(format!("it has two effects on {key:?}"))),
+            None => Ok(()),
+        }
     }
 
     /// Blocks that the record names: they change, and exist from then on.

@@ -85,6 +85,30 @@ fn a_block_reference_extends_its_relation() {
 }
 
 #[test]
+fn a_record_that_changes_one_thing_twice_is_refused() {
+    let mut history = History::new(PgVersion::V14, 0);
+    let block = |id, number| NewBlock::new(id, rel(1), number);
+    let twice = history.record(11, 0).block(block(0, 4)).block(block(1, 4));
+    let error = history.try_take(&twice).expect_err("two versions at one LSN");
+    assert!(error.to_string().contains("Btree/INSERT_LEAF"), "{error}");
+    let both = history.record(11, 0).block(block(0, 4)).block(block(1, 5));
+    assert_eq!(history.take(&both).len(), 3);
+
+    // XLOG_DBASE_DROP: database, number of tablespaces, these.
+    let drop = |history: &History, spcs: &[u32]| {
+        let main = words(&[&[9, spcs.len() as u32], spcs].concat());
+        history.record(DBASE, 0x10).main(&main)
+    };
+    let many: Vec<u32> = (1..20).chain([7]).collect();
+    for spcs in [[5, 6, 5].as_slice(), &many] {
+        let record = drop(&history, spcs);
+        assert!(history.try_take(&record).is_err(), "{spcs:?}");
+    }
+    let record = drop(&history, &[5, 6]);
+    assert_eq!(absent(&history.take(&record)).len(), 4);
+}
+
+#[test]
 fn free_space_maps_leave_no_trace() {
     let mut history = History::new(PgVersion::V15, 0);
     let fsm = rel(1).with_fork(Fork::FreeSpaceMap);
