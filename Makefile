@@ -4,7 +4,7 @@
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 
-.PHONY: build test check fmt quickstart oracle bench man setup
+.PHONY: build test check fmt quickstart oracle bench fuzz man setup
 
 build:
 	cargo build --release
@@ -30,6 +30,9 @@ oracle:
 
 bench:
 	scripts/bench
+
+fuzz:
+	scripts/fuzz
 
 man:
 	cargo run -q -- man man

@@ -1,0 +1,4 @@
+//! Redo of hash records onto any page.
+#![no_main]
+
+neon_fuzz::redo_target!(HASH);

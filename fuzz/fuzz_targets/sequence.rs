@@ -1,0 +1,4 @@
+//! Redo of sequence records onto any page.
+#![no_main]
+
+neon_fuzz::redo_target!(SEQ);
