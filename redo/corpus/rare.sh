@@ -21,6 +21,7 @@ wal_level = logical
 wal_consistency_checking = 'all'
 full_page_writes = ${FPW:-off}
 wal_compression = ${COMPRESSION:-off}
+wal_recycle = off
 archive_mode = on
 archive_command = '${ARCHIVE_COMMAND:-cp -n %p $DIR/wal/%f}'
 fsync = off
@@ -28,7 +29,7 @@ autovacuum = off
 max_prepared_transactions = 10
 CONF
 "$PGBIN/pg_ctl" -D "$DIR/data" -l "$DIR/log" -w start >/dev/null
-trap '"$PGBIN/pg_ctl" -D "$DIR/data" -w -m fast stop >/dev/null' EXIT
+trap '"$PGBIN/pg_ctl" -D "$DIR/data" -w -t 600 -m fast stop >/dev/null' EXIT
 export PGHOST=$DIR PGUSER=postgres PGDATABASE=postgres
 sql() { "$CLIENTBIN/psql" -Xqv ON_ERROR_STOP=1 "$@" >/dev/null; }
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use neon_postgres::wal::rmgr;
 use neon_redo::oracle::fixture::{self, Fixture};
-use neon_redo::oracle::{Options, Report, Sampler, run};
+use neon_redo::oracle::{Options, Report, Sampler, Segments, run};
 
 struct Args {
     dir: PathBuf,
@@ -66,12 +66,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut sampler = Sampler::new(wanted);
     let begun = Instant::now();
     let mut segments = 0u64;
-    let report = run(&args.dir, args.options, &mut sampler, &mut |end| {
-        segments += 1;
-        if segments.is_multiple_of(64) {
-            eprintln!("{segments} segments, up to {end}, {:.0?}", begun.elapsed());
-        }
-    })?;
+    let report = run(
+        Segments::open(&args.dir)?,
+        args.options,
+        &mut sampler,
+        &mut |_, end| {
+            segments += 1;
+            if segments.is_multiple_of(64) {
+                eprintln!("{segments} segments, up to {end}, {:.0?}", begun.elapsed());
+            }
+        },
+    )?;
     for mismatch in &report.mismatches {
         eprintln!("{mismatch}");
     }

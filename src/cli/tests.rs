@@ -70,6 +70,8 @@ fn every_documented_line_is_understood() {
         "completion bash",
         "daemon",
         "dev oracle wal",
+        "dev oracle - --delete --samples kept --per-shape 2 --failures wrong",
+        "dev coverage results docs/redo-coverage.md",
         "man man",
         "-C dir --json --color never status",
         "status -C dir --json --color always",

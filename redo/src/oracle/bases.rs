@@ -12,6 +12,12 @@ pub(super) struct Author {
     pub(super) info: u8,
 }
 
+/// A page that is known, with its place in the order of eviction.
+struct Kept {
+    base: Base,
+    place: u64,
+}
+
 /// A page and where its state comes from.
 pub(super) struct Base {
     pub(super) page: Page,
@@ -25,12 +31,14 @@ pub(super) struct Base {
 
 /// Pages by relation and block. When there are too many, those that were first stored longest ago go.
 pub(super) struct Bases {
-    relations: HashMap<RelTag, HashMap<u32, Base>>,
+    relations: HashMap<RelTag, HashMap<u32, Kept>>,
     /// Main forks of relations that began in the log that we read and of which no page was evicted.
     born: HashSet<RelTag>,
-    /// Every block that was put in, oldest first; some are gone already.
-    order: VecDeque<(RelTag, u32)>,
+    /// Every block that was put in with its place, oldest first; some are gone already.
+    order: VecDeque<(u64, RelTag, u32)>,
+    next_place: u64,
     pages: usize,
+    most: usize,
     limit: usize,
     evicted: u64,
 }
@@ -41,7 +49,9 @@ impl Bases {
             relations: HashMap::new(),
             born: HashSet::new(),
             order: VecDeque::new(),
+            next_place: 0,
             pages: 0,
+            most: 0,
             limit,
             evicted: 0,
         }
@@ -50,6 +60,11 @@ impl Bases {
     /// Returns how many pages went for want of room.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// Returns how many pages are kept, and the most that ever were.
+    pub(super) fn pages(&self) -> (usize, usize) {
+        (self.pages, self.most)
     }
 
     /// Notes that a relation begins.
@@ -66,38 +81,47 @@ impl Bases {
     }
 
     pub(super) fn get_mut(&mut self, rel: RelTag, block: u32) -> Option<&mut Base> {
-        self.relations.get_mut(&rel)?.get_mut(&block)
+        let kept = self.relations.get_mut(&rel)?.get_mut(&block)?;
+        Some(&mut kept.base)
     }
 
-    pub(super) fn take(&mut self, rel: RelTag, block: u32) -> Option<Base> {
-        let base = self.relations.get_mut(&rel)?.remove(&block)?;
+    /// Takes a page out; its place is for [`put`](Bases::put).
+    pub(super) fn take(&mut self, rel: RelTag, block: u32) -> Option<(Base, u64)> {
+        let kept = self.relations.get_mut(&rel)?.remove(&block)?;
         self.pages -= 1;
-        Some(base)
+        Some((kept.base, kept.place))
     }
 
-    /// Stores a page; the order of a block that was taken and comes back stays.
-    pub(super) fn put(&mut self, rel: RelTag, block: u32, base: Base, known: bool) {
-        if self
-            .relations
-            .entry(rel)
-            .or_default()
-            .insert(block, base)
-            .is_none()
-        {
-            self.pages += 1;
-        }
-        if !known {
-            self.order.push_back((rel, block));
-        }
+    /// Stores a page; one that was taken goes back to its place.
+    pub(super) fn put(&mut self, rel: RelTag, block: u32, base: Base, place: Option<u64>) {
+        let place = place.unwrap_or_else(|| {
+            self.next_place += 1;
+            self.order.push_back((self.next_place, rel, block));
+            self.next_place
+        });
+        let kept = Kept { base, place };
+        let before = self.relations.entry(rel).or_default().insert(block, kept);
+        self.pages += usize::from(before.is_none());
         while self.pages > self.limit {
-            let Some((rel, block)) = self.order.pop_front() else {
-                return;
+            let Some((place, rel, block)) = self.order.pop_front() else {
+                break;
             };
-            if self.take(rel, block).is_some() {
+            if self.is_at(place, rel, block) && self.take(rel, block).is_some() {
                 self.evicted += 1;
                 self.born.remove(&rel.with_fork(Fork::Main));
             }
         }
+        self.most = self.most.max(self.pages);
+        if self.order.len() > 2 * self.limit {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|(place, rel, block)| self.is_at(*place, *rel, *block));
+            self.order = order;
+        }
+    }
+
+    fn is_at(&self, place: u64, rel: RelTag, block: u32) -> bool {
+        let kept = self.relations.get(&rel).and_then(|blocks| blocks.get(&block));
+        kept.is_some_and(|kept| kept.place == place)
     }
 
     /// Forgets all forks of a relation.

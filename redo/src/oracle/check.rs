@@ -16,6 +16,8 @@ pub struct Oracle {
     cluster: Cluster,
     bases: Bases,
     report: Report,
+    /// The page before the reference that is being checked.
+    before: Page,
 }
 
 impl Oracle {
@@ -28,6 +30,7 @@ impl Oracle {
             },
             bases: Bases::new(options.max_pages),
             report: Report::new(version, options.max_described),
+            before: Page::zeroed(),
         }
     }
 
@@ -55,17 +58,20 @@ impl Oracle {
         invalidate::invalidate(&mut self.bases, &record, end).map_err(decode_error)
     }
 
+    /// Returns what was found so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Returns what was found.
-    pub fn into_report(mut self) -> Report {
-        self.report.evicted = self.bases.evicted();
+    pub fn into_report(self) -> Report {
         self.report
     }
 
     /// Checks one reference and remembers the page after it.
     fn check(&mut self, case: &Case<'_>, sampler: &mut Sampler) {
         let (rel, block) = (case.reference.rel, case.reference.block);
-        let before = self.bases.take(rel, block);
-        let known = before.is_some();
+        let (before, place) = self.bases.take(rel, block).unzip();
         let (finding, after) = match case.record.block_image(case.index).transpose() {
             Err(error) => (Finding::Failed(error.into()), None),
             Ok(image) => {
@@ -74,8 +80,11 @@ impl Oracle {
             }
         };
         if let Some(after) = after {
-            self.bases.put(rel, block, after, known);
+            self.bases.put(rel, block, after, place);
         }
+        let (kept, most) = self.bases.pages();
+        (self.report.pages, self.report.most_pages) = (kept as u64, most as u64);
+        self.report.evicted = self.bases.evicted();
         self.report.finish(case.record, case.end, case.index, finding);
     }
 
@@ -96,7 +105,7 @@ impl Oracle {
     /// Returns what the check of one reference gave, and the page to go on with: ours, or the image where ours is missing or
     /// wrong.
     fn outcome(
-        &self,
+        &mut self,
         case: &Case<'_>,
         before: Option<Base>,
         image: Option<Page>,
@@ -122,8 +131,9 @@ impl Oracle {
             }
             None => Page::zeroed(),
         };
-        let sampled = sampler.wants(&case.sliced, case.index).then(|| page.clone());
+        self.before.as_bytes_mut().copy_from_slice(page.as_bytes());
         if let Err(error) = redo(&self.cluster, &case.sliced, case.end, case.index, &mut page) {
+            self.keep_failure(case, image.as_ref());
             return (Finding::Redo(error), from_image(image));
         }
         let finding = match &image {
@@ -133,16 +143,22 @@ impl Oracle {
             Some(image) => match compare(record, case.index, &page, image) {
                 Ok(None) => Finding::Equal,
                 Ok(Some(difference)) => {
+                    self.keep_failure(case, Some(image));
                     return (
                         Finding::Differs(difference),
                         Some(case.base_of_image(image.clone())),
                     );
                 }
-                Err(damage) => return (Finding::Failed(damage), Some(case.base_of_image(image.clone()))),
+                Err(damage) => {
+                    self.keep_failure(case, Some(image));
+                    return (Finding::Failed(damage), Some(case.base_of_image(image.clone())));
+                }
             },
         };
-        if let (Finding::Equal, Some(base), Some(after)) = (&finding, sampled, image) {
-            sampler.add(case.fixture(self.cluster, base, after));
+        if let (Finding::Equal, Some(after)) = (&finding, image)
+            && sampler.wants(&case.sliced, case.index)
+        {
+            sampler.add(case.fixture(self.cluster, self.before.clone(), after));
         }
         // Without an image, a hint may have moved the server's LSN but not ours.
         let hint = record.rmid == rmgr::XLOG && !case.restores();
@@ -156,6 +172,18 @@ impl Oracle {
                 map_lost,
             }),
         )
+    }
+}
+
+impl Oracle {
+    /// Keeps a reference that came out wrong, as long as mismatches are described.
+    fn keep_failure(&mut self, case: &Case<'_>, image: Option<&Page>) {
+        if let Some(after) = image
+            && self.report.describes()
+        {
+            let fixture = case.fixture(self.cluster, self.before.clone(), after.clone());
+            self.report.failures.push(fixture);
+        }
     }
 }
 

@@ -13,14 +13,15 @@ mod check;
 mod compare;
 pub mod fixture;
 mod invalidate;
+mod kinds;
 mod report;
 mod sample;
 mod segments;
-
-use std::path::Path;
+mod source;
 
 pub use check::Oracle;
 pub use compare::{Difference, compare};
+pub use kinds::kinds;
 pub use report::{Counts, Mismatch, Report};
 pub use sample::Sampler;
 pub use segments::{OracleError, Segments};
@@ -49,21 +50,23 @@ impl Default for Options {
     }
 }
 
-/// Checks every segment of `dir` in order. `sampler` is offered every reference that was checked without a difference;
-/// `progress` is told the end of the last record after each segment.
+/// Checks every segment in order. `sampler` is offered every reference that was checked without a difference; `progress` is told
+/// after each segment what was found, and the end of its last whole record.
 ///
 /// # Errors
-/// The directory has no segments, or the log breaks off before its last segment.
+/// A segment is missing or cannot be read, a record cannot be taken apart, or the log breaks off before its last segment.
 pub fn run(
-    dir: &Path,
+    mut segments: Segments<'_>,
     options: Options,
     sampler: &mut Sampler,
-    progress: &mut dyn FnMut(Lsn),
+    progress: &mut dyn FnMut(&Report, Lsn),
 ) -> Result<Report, OracleError> {
-    let mut segments = Segments::open(dir)?;
     let mut oracle = Oracle::new(segments.version(), options);
-    while let Some(record) = segments.next_record(progress)? {
+    loop {
+        let report = oracle.report();
+        let Some(record) = segments.next_record(&mut |end| progress(report, end))? else {
+            return Ok(oracle.into_report());
+        };
         oracle.observe(record, sampler)?;
     }
-    Ok(oracle.into_report())
 }

@@ -9,6 +9,7 @@ use neon_types::{Lsn, RelTag};
 
 use super::bases::Author;
 use super::compare::Difference;
+use super::fixture::Fixture;
 use crate::{Damage, RedoError};
 
 /// The outcome of one block reference.
@@ -55,6 +56,33 @@ pub struct Counts {
     pub lsn_other: u64,
 }
 
+impl Counts {
+    /// Returns the number of block references.
+    pub fn references(&self) -> u64 {
+        self.checked
+            + self.without_base
+            + self.map_lost
+            + self.without_image
+            + self.restored
+            + self.unsupported
+    }
+
+    fn numbers(&self) -> [u64; 10] {
+        [
+            self.records,
+            self.checked,
+            self.mismatched,
+            self.without_base,
+            self.map_lost,
+            self.without_image,
+            self.restored,
+            self.unsupported,
+            self.lsn_seen,
+            self.lsn_other,
+        ]
+    }
+}
+
 /// A reference whose page came out wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
@@ -98,6 +126,12 @@ pub struct Report {
     pub kinds: BTreeMap<String, Counts>,
     /// The first mismatches.
     pub mismatches: Vec<Mismatch>,
+    /// The references that the first mismatches are about, where there is an image of the page after.
+    pub failures: Vec<Fixture>,
+    /// Pages that are kept in memory, 8 KiB each.
+    pub pages: u64,
+    /// The most pages that were kept at any time.
+    pub most_pages: u64,
     /// Pages that were forgotten for want of room.
     pub evicted: u64,
     max_described: usize,
@@ -110,10 +144,18 @@ impl Report {
             version,
             kinds: BTreeMap::new(),
             mismatches: Vec::new(),
+            failures: Vec::new(),
+            pages: 0,
+            most_pages: 0,
             evicted: 0,
             max_described,
             names: BTreeMap::new(),
         }
+    }
+
+    /// Returns true while mismatches are described.
+    pub(super) fn describes(&self) -> bool {
+        self.mismatches.len() < self.max_described
     }
 
     fn kind(&mut self, rmid: u8, info: u8) -> &mut Counts {
@@ -182,7 +224,7 @@ impl Report {
         let Some(reference) = record.blocks.get(index) else {
             return;
         };
-        if self.mismatches.len() < self.max_described {
+        if self.describes() {
             self.mismatches.push(Mismatch {
                 record: rmgr::describe(record),
                 end,
@@ -210,37 +252,18 @@ impl Report {
         })
     }
 
-    /// Returns a Markdown table: kind of record, then the numbers.
+    /// Returns a Markdown table, a row for each kind of record that names blocks: the numbers of [`Counts`] in their order. The last
+    /// row is the total.
     pub fn to_markdown(&self) -> String {
-        let mut table = String::from(
-            "| record | records | checked | mismatched | no base | map lost | no image | restored | unsupported | LSN seen | LSN other |\n\
+        let mut table = format!(
+            "| PostgreSQL {} | records | checked | mismatched | without base | map lost | without image | restored | unsupported | LSN seen | LSN other |\n\
              |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            self.version
         );
         let total = ("**total**".to_owned(), self.total());
-        let touching = |counts: &Counts| {
-            counts.checked
-                + counts.without_base
-                + counts.map_lost
-                + counts.without_image
-                + counts.restored
-                + counts.unsupported
-                > 0
-        };
-        let rows = self.kinds.iter().filter(|(_, counts)| touching(counts));
-        for (name, c) in rows.chain(std::iter::once((&total.0, &total.1))) {
-            let numbers = [
-                c.records,
-                c.checked,
-                c.mismatched,
-                c.without_base,
-                c.map_lost,
-                c.without_image,
-                c.restored,
-                c.unsupported,
-                c.lsn_seen,
-                c.lsn_other,
-            ];
-            let cells: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        let rows = self.kinds.iter().filter(|(_, counts)| counts.references() > 0);
+        for (name, counts) in rows.chain(std::iter::once((&total.0, &total.1))) {
+            let cells: Vec<String> = counts.numbers().iter().map(u64::to_string).collect();
             table.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
         }
         table

@@ -1,7 +1,6 @@
-//! The records of a directory of segment files.
+//! The records of segment files, one after the other.
 
-use std::fs;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use neon_postgres::wal::segment::{self, PageHeader};
@@ -9,7 +8,9 @@ use neon_postgres::wal::{DecodeError, RawRecord, StreamParams, WalDecoder, WalEr
 use neon_postgres::{BLCKSZ, PgVersion};
 use neon_types::Lsn;
 
-/// A directory of WAL could not be checked.
+use super::source::Source;
+
+/// WAL could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum OracleError {
     /// A file or directory could not be read.
@@ -21,6 +22,18 @@ pub enum OracleError {
         #[source]
         source: io::Error,
     },
+    /// A file could not be deleted.
+    #[error("cannot delete {path}")]
+    Delete {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of a list of segments is too long, or its end is missing.
+    #[error("the list of segments holds a line without end")]
+    List,
     /// The directory holds no segment files.
     #[error("no WAL segments in {0}")]
     NoSegments(PathBuf),
@@ -50,63 +63,67 @@ pub enum OracleError {
     },
 }
 
-/// Reads the records of segment files, in order of their names.
-pub struct Segments {
-    files: std::vec::IntoIter<(u64, PathBuf)>,
+/// Reads the records of segment files of one timeline, in the order of the log; those of other timelines are passed over.
+pub struct Segments<'a> {
+    source: Source<'a>,
     params: StreamParams,
     decoder: WalDecoder,
+    /// The first segment, until it is read as one of the others.
+    first: Option<(u64, Vec<u8>)>,
     current: PathBuf,
     next_number: u64,
-    begun: bool,
+    read: u64,
 }
 
-impl Segments {
-    /// Finds the segment files of `dir` and reads the first page of the first one.
-    pub fn open(dir: &Path) -> Result<Segments, OracleError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|source| read_error(dir, source))? {
-            let path = entry.map_err(|source| read_error(dir, source))?.path();
-            // All sizes give names of the same form.
-            let name = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-            if let Some(name) = name.filter(|name| segment::parse_file_name(name, 1 << 20).is_some()) {
-                names.push((name, path));
-            }
-        }
-        names.sort();
-        let first = names
-            .first()
-            .ok_or_else(|| OracleError::NoSegments(dir.to_owned()))?
-            .1
-            .clone();
-        let bytes = read(&first)?;
-        let not_a_segment = || OracleError::NotASegment(first.clone());
+impl<'a> Segments<'a> {
+    /// Finds the segment files of `dir` and reads the first one.
+    ///
+    /// # Errors
+    /// There are none, or the first one is no segment of PostgreSQL 14 to 18.
+    pub fn open(dir: &Path) -> Result<Segments<'a>, OracleError> {
+        let source = Source::directory(dir)?;
+        Segments::begin(source)?.ok_or_else(|| OracleError::NoSegments(dir.to_owned()))
+    }
+
+    /// Takes segment files from a list, as an `archive_command` may write it: one path a line, in the order of the log, each a whole
+    /// segment when its line is there. A segment that is named again is passed over. With `delete`, each file is deleted when
+    /// it has been read. `None` when the list ends before the first segment.
+    ///
+    /// # Errors
+    /// The first one is no segment of PostgreSQL 14 to 18, or the list or the segment cannot be read.
+    pub fn listed(lines: impl BufRead + 'a, delete: bool) -> Result<Option<Segments<'a>>, OracleError> {
+        let lines = Box::new(lines);
+        Segments::begin(Source::Listed { lines, delete })
+    }
+
+    fn begin(mut source: Source<'a>) -> Result<Option<Segments<'a>>, OracleError> {
+        let Some(path) = source.next()? else {
+            return Ok(None);
+        };
+        let bytes = source.read(&path)?;
+        let not_a_segment = || OracleError::NotASegment(path.clone());
         let header = PageHeader::read(&bytes).map_err(|_| not_a_segment())?;
         let long = header.long.ok_or_else(not_a_segment)?;
         let version = PgVersion::from_page_magic(header.magic).ok_or_else(not_a_segment)?;
         if !segment::is_valid_size(long.segment_size) {
             return Err(not_a_segment());
         }
+        let (tli, number) = number_of(&path, long.segment_size).ok_or_else(not_a_segment)?;
         let params = StreamParams {
             version,
             system_id: long.system_id,
-            tli: header.tli,
+            tli,
             segment_size: long.segment_size,
         };
-        let files: Vec<_> = names
-            .into_iter()
-            .filter_map(|(name, path)| {
-                let (tli, number) = segment::parse_file_name(&name, params.segment_size)?;
-                (tli == params.tli).then_some((number, path))
-            })
-            .collect();
-        Ok(Segments {
-            next_number: files.first().map_or(0, |file| file.0),
-            files: files.into_iter(),
+        Ok(Some(Segments {
+            source,
             params,
             decoder: WalDecoder::new(params, header.address, None),
-            current: first,
-            begun: false,
-        })
+            first: Some((number, bytes)),
+            current: path,
+            next_number: number,
+            read: 0,
+        }))
     }
 
     /// Returns the version that wrote the log.
@@ -114,41 +131,80 @@ impl Segments {
         self.params.version
     }
 
-    /// Returns the next record; `None` at the end of the last segment, or where the log ends in it.
+    /// Returns the timeline whose segments are read.
+    pub fn timeline(&self) -> u32 {
+        self.params.tli
+    }
+
+    /// Returns how many segments were read.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Returns the next record; `None` at the end of the last segment, or where the log ends in it. `progress` is called after
+    /// each segment with the end of its last whole record.
+    ///
+    /// # Errors
+    /// A segment is missing or cannot be read, or the log breaks off before the last one.
     pub fn next_record(&mut self, progress: &mut dyn FnMut(Lsn)) -> Result<Option<RawRecord>, OracleError> {
         loop {
-            if self.begun {
+            if self.read > 0 {
                 match self.decoder.next_record() {
                     Ok(Some(record)) => return Ok(Some(record)),
                     Ok(None) => progress(self.decoder.end()),
-                    Err(WalError::EndOfWal { .. }) if self.files.as_slice().is_empty() => return Ok(None),
                     Err(source) => {
-                        return Err(OracleError::Broken {
+                        let broken = OracleError::Broken {
                             path: self.current.clone(),
-                            source,
-                        });
+                            source: source.clone(),
+                        };
+                        let is_end =
+                            matches!(source, WalError::EndOfWal { .. }) && self.next_segment()?.is_none();
+                        return if is_end { Ok(None) } else { Err(broken) };
                     }
                 }
             }
-            let Some((number, path)) = self.files.next() else {
+            let Some((number, bytes)) = self.next_segment()? else {
                 return Ok(None);
             };
-            if number != self.next_number {
-                return Err(OracleError::Gap(path));
-            }
-            self.next_number += 1;
-            let bytes = read(&path)?;
-            self.current = path;
-            if self.begun {
+            if self.read > 0 {
                 self.decoder.feed(&bytes);
+                self.read += 1;
             } else if let Some(skipped) = first_record(&bytes) {
                 let start = Lsn(number * u64::from(self.params.segment_size)) + skipped as u64;
                 self.decoder = WalDecoder::new(self.params, start, None);
                 self.decoder.feed(bytes.get(skipped..).unwrap_or_default());
-                self.begun = true;
+                self.read = 1;
             }
         }
     }
+
+    /// Returns number and bytes of the next segment of the timeline.
+    fn next_segment(&mut self) -> Result<Option<(u64, Vec<u8>)>, OracleError> {
+        if let Some(first) = self.first.take() {
+            self.next_number += 1;
+            return Ok(Some(first));
+        }
+        while let Some(path) = self.source.next()? {
+            let (tli, number) = number_of(&path, self.params.segment_size)
+                .ok_or_else(|| OracleError::NotASegment(path.clone()))?;
+            if tli != self.params.tli || number < self.next_number {
+                self.source.discard(&path)?;
+                continue;
+            }
+            if number > self.next_number {
+                return Err(OracleError::Gap(path));
+            }
+            self.next_number += 1;
+            let bytes = self.source.read(&path)?;
+            self.current = path;
+            return Ok(Some((number, bytes)));
+        }
+        Ok(None)
+    }
+}
+
+fn number_of(path: &Path, segment_size: u32) -> Option<(u32, u64)> {
+    segment::parse_file_name(path.file_name()?.to_str()?, segment_size)
 }
 
 /// Returns where the first record that begins in a segment begins: behind the rest of one that began before.
@@ -168,11 +224,7 @@ fn first_record(segment: &[u8]) -> Option<usize> {
     None
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, OracleError> {
-    fs::read(path).map_err(|source| read_error(path, source))
-}
-
-fn read_error(path: &Path, source: io::Error) -> OracleError {
+pub(super) fn read_error(path: &Path, source: io::Error) -> OracleError {
     OracleError::Read {
         path: path.to_owned(),
         source,

@@ -6,7 +6,7 @@ use std::path::Path;
 use neon_postgres::wal::segment::file_name;
 use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, StreamParams, StreamWriter, rmgr};
 use neon_postgres::{Page, PgVersion};
-use neon_redo::oracle::{Options, OracleError, Report, Sampler, run};
+use neon_redo::oracle::{Options, OracleError, Report, Sampler, Segments, run};
 use neon_types::Lsn;
 
 use crate::rules::{REL, heap_page};
@@ -78,7 +78,12 @@ fn check(dir: &Path, max_pages: usize) -> Result<Report, OracleError> {
         max_pages,
         ..Options::default()
     };
-    run(dir, options, &mut Sampler::new(0), &mut |_| {})
+    run(
+        Segments::open(dir)?,
+        options,
+        &mut Sampler::new(0),
+        &mut |_, _| {},
+    )
 }
 
 #[test]
@@ -164,6 +169,96 @@ fn reading_begins_behind_a_record_that_began_before_and_a_gap_is_an_error() {
     assert!(fewer.records < 28_000 && fewer.mismatched == 0 && fewer.checked == fewer.records);
     fs::remove_file(dir.path().join(file_name(1, FIRST + 2, SEGMENT))).expect("exists");
     assert!(matches!(check(dir.path(), 10), Err(OracleError::Gap(_))));
+}
+
+/// Checks the segments that a list names, and returns what it was asked to delete, too.
+fn check_listed(list: &str, delete: bool) -> Result<Report, OracleError> {
+    let segments = Segments::listed(list.as_bytes(), delete)?.expect("names a segment");
+    run(segments, Options::default(), &mut Sampler::new(0), &mut |_, _| {})
+}
+
+/// Returns a directory and the paths of the segments in it, which are at least three.
+fn some_segments() -> (tempfile::TempDir, Vec<String>) {
+    let dir = tempfile::tempdir().expect("can make a temporary directory");
+    let mut log = Log::new();
+    for _ in 0..28_000 {
+        log.sequence(0, 5, 5);
+    }
+    log.write(dir.path());
+    let paths = (FIRST..).map(|number| dir.path().join(file_name(1, number, SEGMENT)));
+    let paths = paths
+        .take_while(|path| path.exists())
+        .map(|path| path.to_str().expect("is UTF-8").to_owned())
+        .collect();
+    (dir, paths)
+}
+
+#[test]
+fn listed_segments_are_read_in_order_and_deleted_when_asked_to() {
+    let (dir, paths) = some_segments();
+    let history = dir.path().join("00000002.history");
+    fs::write(&history, "1").expect("can be written");
+    let other = dir.path().join(file_name(2, FIRST + 1, SEGMENT));
+    fs::write(&other, "another timeline").expect("can be written");
+    let (one, two, rest) = (&paths[0], &paths[1], paths[2..].join("\n"));
+    // An archive_command that was killed before the server heard of its success hands a segment over twice.
+    let list = format!(
+        "{one}\n{two}\n{two}\n{}\n{}\n{rest}\n",
+        history.display(),
+        other.display()
+    );
+    let kept = check_listed(&list, false).expect("is a log").total();
+    assert_eq!((kept.checked, kept.mismatched), (28_000, 0));
+    let files = || fs::read_dir(dir.path()).expect("is readable").count();
+    assert_eq!(files(), paths.len() + 2);
+    let deleted = check_listed(&list, true).expect("is a log").total();
+    assert_eq!((deleted.checked, deleted.mismatched), (28_000, 0));
+    assert_eq!(files(), 0);
+}
+
+#[test]
+fn lists_that_cannot_be_followed_are_refused() {
+    let (_dir, paths) = some_segments();
+    let [one, two, three] = [&paths[0], &paths[1], &paths[2]];
+    let none = Segments::listed(&b""[..], true).expect("can be read");
+    assert!(none.is_none());
+    let cut = check_listed(&format!("{one}\n{two}"), false);
+    assert!(matches!(cut, Err(OracleError::List)));
+    let long = check_listed(&format!("{one}\n{}\n", "x".repeat(5000)), false);
+    assert!(matches!(long, Err(OracleError::List)));
+    let gap = check_listed(&format!("{one}\n{three}\n"), false);
+    assert!(matches!(gap, Err(OracleError::Gap(path)) if path.to_str() == Some(three.as_str())));
+    let absent = check_listed(
+        &format!("{one}\n/nowhere/{}\n", file_name(1, FIRST + 1, SEGMENT)),
+        true,
+    );
+    assert!(matches!(absent, Err(OracleError::Read { .. })));
+    assert!(
+        fs::exists(two).expect("can be asked"),
+        "what was not read is not deleted"
+    );
+}
+
+#[test]
+fn a_wrong_page_is_kept_as_it_was_replayed() {
+    let dir = tempfile::tempdir().expect("can make a temporary directory");
+    let mut log = Log::new();
+    log.sequence(0, 1, 1);
+    log.sequence(0, 2, 3);
+    log.write(dir.path());
+    let report = check(dir.path(), 100).expect("is a log");
+    let [failure] = report.failures.as_slice() else {
+        panic!("{} failures", report.failures.len());
+    };
+    let page = failure.replay().expect("was replayed before");
+    let difference = failure
+        .difference(&page)
+        .expect("can be masked")
+        .expect("differs");
+    assert_eq!(
+        (difference.at, difference.found, difference.expected),
+        (8183, 2, 3)
+    );
 }
 
 #[test]

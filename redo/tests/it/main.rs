@@ -13,7 +13,7 @@ use std::path::Path;
 
 use neon_redo::oracle::fixture::{self, Fixture};
 
-/// Returns the references of every fixture file, which `oracle --fixtures` of the example `oracle` wrote.
+/// Returns the references of every fixture file, which `neon dev oracle --samples` wrote.
 fn fixtures() -> Vec<Fixture> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut fixtures = Vec::new();

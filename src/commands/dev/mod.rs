@@ -1,6 +1,7 @@
 //! `neon dev` (hidden): tools for those who work on neon.
 
 mod compare;
+mod coverage;
 mod oracle;
 
 use crate::failure::Failure;
@@ -21,6 +22,8 @@ pub enum Command {
     Compare(compare::Args),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
     Oracle(oracle::Args),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
+    Coverage(coverage::Args),
 }
 
 /// Carries the tool's work out.
@@ -28,5 +31,6 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     match args.command {
         Command::Compare(args) => compare::run(args, session),
         Command::Oracle(args) => oracle::run(args, session),
+        Command::Coverage(args) => coverage::run(&args, session),
     }
 }
