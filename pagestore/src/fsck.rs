@@ -46,12 +46,12 @@ pub fn fsck(store: &PageStore, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec
             found(None, format!("its ancestor {} is missing", ancestor.timeline));
         }
         if let Some(map_id) = state.layer_map {
-            match LayerMap::read(store.objects(), map_id) {
+            match store.layer_map(map_id) {
                 Ok(map) => {
                     if let Some(problem) = check_cover(&map, &state) {
                         found(Some(map_id.0), problem);
                     }
-                    layers.extend(map.entries().iter().map(|entry| (id, *entry)));
+                    layers.extend(map.entries().map(|entry| (id, entry)));
                 }
                 Err(error) => found(Some(map_id.0), error.to_string()),
             }
@@ -114,7 +114,6 @@ fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
     }
     let base = map
         .entries()
-        .iter()
         .filter(|entry| entry.kind == LayerKind::Image)
         .map(|entry| entry.lsns.end)
         .min();
@@ -123,7 +122,6 @@ fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
     };
     let rectangles: Vec<_> = map
         .entries()
-        .iter()
         .map(|entry| match entry.kind {
             // Images answer for everything below them.
             LayerKind::Image => (

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neon_objects::{ObjectStore, durable};
-use neon_types::{Lsn, ObjectId, Position, RepoId, TimelineId};
+use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 
 use crate::layer::LayerCache;
-use crate::map::LayerMap;
+use crate::map::{Chunks, LayerMap};
 use crate::timeline::{ReceivedTimeline, TimelineState, WAL_DIRECTORY};
 use crate::{PageStoreError, Result, Timeline};
 
@@ -51,6 +51,7 @@ impl Default for Settings {
 pub(crate) struct Core {
     pub objects: Arc<ObjectStore>,
     pub cache: LayerCache,
+    pub chunks: Chunks,
     pub settings: Settings,
 }
 
@@ -253,6 +254,7 @@ impl PageStore {
         }
         let core = Arc::new(Core {
             cache: LayerCache::new(settings.layer_cache, settings.block_cache),
+            chunks: Chunks::default(),
             objects,
             settings,
         });
@@ -401,15 +403,22 @@ impl PageStore {
         &self.registry.core.settings
     }
 
-    /// Returns every object that timelines name: layer maps and the layers in them. What is not among them, nor held by
+    /// Returns the layer map of that name.
+    pub(crate) fn layer_map(&self, id: LayerMapId) -> Result<LayerMap> {
+        let core = &self.registry.core;
+        LayerMap::read_sharing(&core.objects, id, &core.chunks)
+    }
+
+    /// Returns every object that timelines name: layer maps with their chunks, and the layers in them. What is not among them, nor held by
     /// something else, may be collected. Errors when a map cannot be read: then nothing is known.
     pub fn referenced(&self) -> Result<BTreeSet<ObjectId>> {
         let mut objects = BTreeSet::new();
         for id in self.list() {
             if let Some(map) = TimelineState::read(id, &self.directory_of(id))?.layer_map {
                 objects.insert(map.0);
-                let map = LayerMap::read(self.objects(), map)?;
-                objects.extend(map.entries().iter().map(|entry| entry.layer.0));
+                let map = self.layer_map(map)?;
+                objects.extend(map.objects());
+                objects.extend(map.entries().map(|entry| entry.layer.0));
             }
         }
         Ok(objects)

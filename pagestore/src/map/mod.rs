@@ -1,15 +1,21 @@
 //! Layer maps: which layers serve one timeline here. Immutable objects; a timeline's state names the current one.
 //!
-//! A map answers for a whole path: it lists the layers of the timeline and those of its ancestors, each clipped at the fork.
+//! A map answers for a whole path: it lists the layers of the timeline and those of its ancestors, each clipped at the fork. It is
+//! made of chunks that maps share, so that a seal writes little and a fork next to nothing, however many layers there are.
 
+mod chunk;
 mod codec;
 mod cover;
+mod index;
 mod plan;
 
-use neon_types::{KeyRange, LayerId, Lsn, LsnRange};
+use neon_types::{KeyRange, LayerId, Lsn, LsnRange, ObjectId};
 
 use crate::layer::{LayerFooter, LayerKind, SealedLayer};
 
+use chunk::{CHUNK_LAYERS, Part, age};
+
+pub(crate) use chunk::Chunks;
 pub(crate) use cover::gap;
 pub(crate) use plan::Visit;
 
@@ -54,16 +60,32 @@ impl MapEntry {
             end: self.lsns.end.min(self.clip),
         }
     }
+
+    /// Returns what a timeline that forks at `lsn` sees of the layer, none when nothing: an image at or below the fork, of
+    /// deltas the changes up to it.
+    pub(crate) fn clipped(&self, lsn: Lsn) -> Option<MapEntry> {
+        let visible = match self.kind {
+            LayerKind::Image => self.lsns.end <= lsn,
+            LayerKind::Delta => self.lsns.start < lsn,
+        };
+        let clip = if self.lsns.end > lsn {
+            self.clip.min(lsn)
+        } else {
+            self.clip
+        };
+        visible.then_some(MapEntry { clip, ..*self })
+    }
 }
 
 /// The layers that serve one timeline up to [`LayerMap::sealed`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LayerMap {
     sealed: Lsn,
-    /// Newest end first, then by key: [`order`].
-    entries: Vec<MapEntry>,
+    /// Newest first, by [`age`], within them and from one to the next.
+    parts: Vec<Part>,
 }
 
+/// The order within a chunk: by age, then by key.
 fn order(
     entry: &MapEntry,
 ) -> (
@@ -74,22 +96,32 @@ fn order(
     LayerId,
 ) {
     let visible = entry.visible();
-    // At one LSN deltas come before images: they lead to the state that the image is of.
-    (
-        std::cmp::Reverse(visible.end),
-        std::cmp::Reverse(entry.kind),
-        entry.keys.start,
-        visible.start,
-        entry.layer,
-    )
+    let (end, kind) = age(entry);
+    (end, kind, entry.keys.start, visible.start, entry.layer)
+}
+
+/// Cuts entries into chunks, in order. What does not fill one is at the front, where more is added.
+fn parts_of(mut entries: Vec<MapEntry>) -> Vec<Part> {
+    entries.sort_by_key(order);
+    entries.dedup();
+    let first = entries.len() % CHUNK_LAYERS;
+    let (front, full) = entries.split_at_checked(first).unwrap_or_default();
+    let full = full.chunks(CHUNK_LAYERS);
+    [front]
+        .into_iter()
+        .chain(full)
+        .filter(|entries| !entries.is_empty())
+        .map(|entries| Part::new(entries.to_vec()))
+        .collect()
 }
 
 impl LayerMap {
     /// Returns the map of these layers, which serve everything up to `sealed`.
-    pub fn new(sealed: Lsn, mut entries: Vec<MapEntry>) -> LayerMap {
-        entries.sort_by_key(order);
-        entries.dedup();
-        LayerMap { sealed, entries }
+    pub fn new(sealed: Lsn, entries: Vec<MapEntry>) -> LayerMap {
+        LayerMap {
+            sealed,
+            parts: parts_of(entries),
+        }
     }
 
     /// Returns the LSN up to which the map serves everything.
@@ -98,41 +130,69 @@ impl LayerMap {
     }
 
     /// Returns the layers, newest first.
-    pub fn entries(&self) -> &[MapEntry] {
-        &self.entries
+    pub fn entries(&self) -> impl Iterator<Item = MapEntry> + '_ {
+        self.parts.iter().flat_map(Part::entries)
     }
 
-    /// Returns the map with more layers, serving everything up to `sealed`.
+    /// Returns the names of the objects, beside its own, that hold it: those of its chunks. Empty for what is not stored yet.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.parts.iter().filter_map(|part| part.chunk.stored())
+    }
+
+    /// Returns the map with more layers, serving everything up to `sealed`. Chunks that get none are shared.
     pub fn with(&self, sealed: Lsn, more: impl IntoIterator<Item = MapEntry>) -> LayerMap {
-        let mut entries = self.entries.clone();
-        entries.extend(more);
-        LayerMap::new(sealed, entries)
+        let mut more: Vec<MapEntry> = more.into_iter().collect();
+        more.sort_by_key(order);
+        let mut rest = more.into_iter().peekable();
+        let mut parts = Vec::with_capacity(self.parts.len() + 1);
+        for (number, part) in self.parts.iter().enumerate() {
+            let is_last = number + 1 == self.parts.len();
+            let oldest = part.entries().next_back().map(|entry| age(&entry));
+            let mut here = Vec::new();
+            while let Some(entry) = rest.next_if(|entry| is_last || Some(age(entry)) <= oldest) {
+                here.push(entry);
+            }
+            let newest = part.entries().next().map(|entry| age(&entry));
+            let in_front = here.last().is_some_and(|entry| Some(age(entry)) < newest);
+            let full = part.clip < Lsn::MAX || part.chunk.entries().len() + here.len() > CHUNK_LAYERS;
+            if here.is_empty() {
+                parts.push(part.clone());
+            } else if in_front && full {
+                parts.extend(parts_of(here));
+                parts.push(part.clone());
+            } else {
+                here.extend(part.entries());
+                parts.extend(parts_of(here));
+            }
+        }
+        // Only where the map was empty.
+        parts.extend(parts_of(rest.collect()));
+        LayerMap { sealed, parts }
     }
 
     /// Returns what a timeline that forks at `lsn` sees of this map; `lsn` is not above [`LayerMap::sealed`].
     pub fn clipped(&self, lsn: Lsn) -> LayerMap {
-        let visible = |entry: &MapEntry| match entry.kind {
-            LayerKind::Image => entry.lsns.end <= lsn,
-            LayerKind::Delta => entry.lsns.start < lsn,
-        };
-        let clip = |entry: &MapEntry| MapEntry {
-            clip: if entry.lsns.end > lsn {
-                entry.clip.min(lsn)
-            } else {
-                entry.clip
-            },
-            ..*entry
-        };
-        LayerMap::new(
-            lsn,
-            self.entries
-                .iter()
-                .filter(|entry| visible(entry))
-                .map(clip)
-                .collect(),
-        )
+        let mut parts: Vec<Part> = self.parts.iter().filter_map(|part| part.clipped(lsn)).collect();
+        // A chunk that is not worth an object of its own is not shared.
+        if let Some(first) = parts
+            .first_mut()
+            .filter(|part| part.clip < Lsn::MAX && part.chunk.is_inline())
+        {
+            let mut entries: Vec<MapEntry> = first.entries().collect();
+            entries.sort_by_key(order);
+            *first = Part::new(entries);
+        }
+        LayerMap { sealed: lsn, parts }
     }
 }
+
+impl PartialEq for LayerMap {
+    fn eq(&self, other: &LayerMap) -> bool {
+        self.sealed == other.sealed && self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for LayerMap {}
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use neon_objects::ObjectStore;
-use neon_types::{Key, KeyRange, LayerId, Lsn, LsnRange};
+use neon_types::{Key, KeyRange, LayerId, LayerMapId, Lsn, LsnRange};
 
 use super::fixture::*;
 use crate::boundaries::{Boundaries, RecordSpan, Run};
-use crate::layer::LayerCursor;
-use crate::{Layer, LayerMap, LayerWriter, Value};
+use crate::layer::{LayerCursor, LayerKind};
+use crate::{Layer, LayerMap, LayerWriter, MapEntry, Value};
 
 const FOOTER: usize = 136;
 
@@ -85,7 +85,7 @@ fn forged_layers_are_errors() {
 }
 
 #[test]
-fn random_maps_and_boundaries_are_errors() {
+fn random_boundaries_are_errors() {
     let mut random = Random(3);
     let mut run = Run::default();
     let mut at = 0x100_0028;
@@ -116,20 +116,42 @@ fn random_maps_and_boundaries_are_errors() {
             );
         }
     }
-    let mut map = LayerMap::new(Lsn(8), Vec::new()).encode();
+}
+
+/// A map whose name is right and whose bytes are not: an error, or a map that is written the same.
+#[test]
+fn random_maps_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let objects = ObjectStore::open(directory.path().join("objects")).unwrap();
+    let entry = |number: u64| MapEntry {
+        layer: LayerId(neon_types::ObjectId::from_bytes([7; 32])),
+        kind: LayerKind::Delta,
+        keys: KeyRange::ALL,
+        lsns: LsnRange {
+            start: Lsn(number * 8),
+            end: Lsn(number * 8 + 8),
+        },
+        clip: Lsn::MAX,
+        len: 100,
+    };
+    let good = LayerMap::new(Lsn(8 * 517), (0..515).map(entry).collect());
+    let id = good.write(&objects).unwrap();
+    let good = objects.read(id.0, 1 << 20).unwrap();
+    let mut random = Random(3);
+    let mut refused = 0;
     for _ in 0..2000 {
-        map.resize(24 + 112 * usize::try_from(random.below(4)).unwrap(), 0);
-        let count = u32::try_from((map.len() - 24) / 112).unwrap();
-        map[12..16].copy_from_slice(&count.to_le_bytes());
-        let len = map.len();
-        if len > 24 {
-            let place = 24 + usize::try_from(random.below(len as u64 - 24)).unwrap();
-            map[place] = (random.next() & 0xff) as u8;
+        let mut bytes = good.clone();
+        for _ in 0..1 + random.below(3) {
+            let place = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+            bytes[place] = (random.next() & 0xff) as u8;
         }
-        if let Ok(decoded) = LayerMap::decode(&map) {
-            assert_eq!(decoded.encode(), map);
+        let id = LayerMapId(objects.put(&bytes).unwrap());
+        match LayerMap::read(&objects, id) {
+            Ok(map) => assert_eq!(map.write(&objects).unwrap(), id),
+            Err(_) => refused += 1,
         }
     }
+    assert!(refused > 800, "{refused} of 2000");
 }
 
 /// The format may not drift.

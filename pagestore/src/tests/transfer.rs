@@ -254,7 +254,7 @@ fn a_flipped_bit_is_found_and_the_rest_stays_readable() {
     root.seal().unwrap();
     let end = root.end();
     let map = root.layer_map().unwrap();
-    let victim = map.entries().iter().max_by_key(|entry| entry.len).unwrap().layer;
+    let victim = map.entries().max_by_key(|entry| entry.len).unwrap().layer;
     let path = ours.store.objects().path(victim.0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[1000] ^= 4;

@@ -333,7 +333,7 @@ fn a_fork_gets_its_own_map_and_then_wal_may_go() {
         let fork = fork.unwrap_or_else(|| repository.store.get(id).unwrap());
         let map = fork.layer_map().unwrap();
         assert_eq!(map.sealed(), fork_at);
-        assert!(map.entries().iter().all(|entry| entry.visible().end <= fork_at));
+        assert!(map.entries().all(|entry| entry.visible().end <= fork_at));
         assert!(fork.get_page(rel(0), 0, fork_at).unwrap() == expected);
         // It goes on by itself, and its ancestor does not move it.
         let mut pen = Pen::at_end(&fork);

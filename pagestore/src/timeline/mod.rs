@@ -96,7 +96,11 @@ impl Timeline {
     ) -> Result<Timeline> {
         let state = TimelineState::read(id, &directory)?;
         let map = match state.layer_map {
-            Some(map) => Some(Arc::new(LayerMap::read(&core.objects, map)?)),
+            Some(map) => Some(Arc::new(LayerMap::read_sharing(
+                &core.objects,
+                map,
+                &core.chunks,
+            )?)),
             None => None,
         };
         let fits = |sealed: Lsn| sealed == state.sealed;

@@ -71,8 +71,7 @@ impl SlicePart {
 fn layers_for(map: &LayerMap, range: LsnRange, base: Option<Lsn>) -> Vec<SlicePart> {
     let mut parts: Vec<SlicePart> = map
         .entries()
-        .iter()
-        .filter_map(|entry| part_of(entry, range, base))
+        .filter_map(|entry| part_of(&entry, range, base))
         .collect();
     parts.sort_by_key(|part| (part.range().end, part.range().start));
     parts
