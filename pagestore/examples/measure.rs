@@ -148,10 +148,10 @@ fn main() -> Outcome<()> {
         mebibytes(sealed_bytes) / sealing
     );
     let map = timeline.layer_map().ok_or("no layer map")?;
-    let layer_bytes: u64 = map.entries().iter().map(|entry| entry.len).sum();
+    let layer_bytes: u64 = map.entries().map(|entry| entry.len).sum();
     println!(
         "{} layers, {:.0} MiB; WAL kept from {} to {}",
-        map.entries().len(),
+        map.entries().count(),
         mebibytes(layer_bytes),
         timeline.wal_start(),
         timeline.end()

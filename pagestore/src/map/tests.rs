@@ -157,7 +157,13 @@ fn the_bytes_of_a_map_are_the_documented_ones() {
     expected.extend_from_slice(&[0; 8]);
     assert_eq!(objects.read(empty.0, 1 << 20).unwrap(), expected);
     let names = [map().clipped(Lsn(150)), seals(700)].map(|map| map.write(&objects).unwrap().to_string());
-    assert_eq!(names, ["deae95f312310900884f3c7fb9698a00f0f037fca96c3e8b132ca976fe723e86", "d58d271132975864b104bb24bf8872f34fd20834c7465b408eb1b8ed57a3b418"]);
+    assert_eq!(
+        names,
+        [
+            "deae95f312310900884f3c7fb9698a00f0f037fca96c3e8b132ca976fe723e86",
+            "d58d271132975864b104bb24bf8872f34fd20834c7465b408eb1b8ed57a3b418"
+        ]
+    );
 }
 
 /// A map of that many seals of two layers each, with an image layer of all keys in front of every hundredth.
