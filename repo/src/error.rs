@@ -292,11 +292,7 @@ impl RepoError {
             RepoError::IsHead(_) => "make another branch the default first: neon switch BRANCH".into(),
             RepoError::NotRunning(name) => format!("start it: neon start {name}"),
             RepoError::Empty => "push a branch to it, or use 'neon init'".into(),
-            RepoError::Unsupported { .. } => {
-                "hash indexes are not rebuilt yet; positions before the index, or after it is \
-                 dropped, work"
-                    .into()
-            }
+            RepoError::Unsupported { .. } => REDO_HINT.into(),
             RepoError::NoOrigin(_) => {
                 "name one: neon push BRANCH ORIGIN; 'neon origin add NAME URI' makes one known".into()
             }
@@ -316,6 +312,10 @@ impl RepoError {
         Some(hint)
     }
 }
+
+/// What to do where redo lacks what only an extension knows.
+const REDO_HINT: &str = "an extension changed pages with WAL records that only it can replay; positions before that, or after the \
+                         relation is dropped, work";
 
 /// Returns what to do when the cause of it all is that a file could not grow.
 fn room_hint(error: &RepoError) -> Option<&'static str> {
@@ -356,11 +356,7 @@ fn compute_hint(error: &ComputeError) -> Option<String> {
         ComputeError::Root => "run the command as an ordinary user".into(),
         ComputeError::PortTaken(_) => "choose another: neon start --port P".into(),
         ComputeError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
-        ComputeError::Unbuildable(_) => {
-            "hash indexes are not rebuilt yet; positions before the index, or after it is dropped, \
-             work"
-                .into()
-        }
+        ComputeError::Unbuildable(_) => REDO_HINT.into(),
         ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),
         ComputeError::PinnedSetting(name) => format!("unset it: neon config set endpoint.settings.{name}"),
         ComputeError::Running { .. } | ComputeError::StillInUse { .. } => {

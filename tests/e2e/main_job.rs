@@ -11,7 +11,11 @@ use neon_tests_kit::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-on_every!(a_cluster_is_branched_and_exported, tablespaces_stay_inside);
+on_every!(
+    a_cluster_is_branched_and_exported,
+    tablespaces_stay_inside,
+    every_type_of_index_goes_along
+);
 on_both!(
     endpoints_come_and_go,
     housekeeping_is_no_history,
@@ -503,4 +507,85 @@ fn files_below(directory: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     }
     files.sort();
     files
+}
+
+/// A table with an index of each type, and questions that only the index is asked.
+const INDEXED: &str = "create extension bloom; \
+     create table doc(id int, words text[], body tsvector, place point, span int4range, name text, number int, day date); \
+     create index words on doc using gin(words); create index body on doc using gin(body) with (fastupdate = off); \
+     create index place on doc using gist(place); create index span on doc using gist(span); \
+     create index name on doc using spgist(name); create index spot on doc using spgist(place); \
+     create index number on doc using hash(number); create index day on doc using brin(day) with (pages_per_range = 2); \
+     create index id on doc using bloom(id); \
+     create function fill(first int, last int) returns void language sql as $$ \
+     insert into doc select i, array['w' || i % 97, 'v' || i % 11], to_tsvector('simple', 'a' || i % 53 || ' b' || i), \
+       point(i % 100, i / 100), int4range(i, i + 10), 'name ' || md5(i::text), i % 1000, date '2020-01-01' + i / 50 \
+       from generate_series(first, last) i $$;";
+const QUESTIONS: [&str; 8] = [
+    "select count(*), sum(id) from doc where words @> array['w7']",
+    "select count(*), sum(id) from doc where body @@ 'a5'",
+    "select count(*), sum(id) from doc where place <@ box '(10,10),(30,40)'",
+    "select count(*), sum(id) from doc where span && int4range(100, 200)",
+    "select count(*), sum(id) from doc where name ^@ 'name a'",
+    "select count(*), sum(id) from doc where number = 77",
+    "select count(*), sum(id) from doc where day between '2020-01-20' and '2020-02-10'",
+    "select count(*), sum(id) from doc where id = 1234",
+];
+
+/// Asks each question of the table and of its index, which must agree; returns the answers.
+fn ask(uri: &str) -> String {
+    let answers = |settings: &str| TestPostgres::sql(uri, &format!("{settings}; {}", QUESTIONS.join("; ")));
+    let indexed = answers("set enable_seqscan = off");
+    assert_same(
+        &indexed,
+        &answers("set enable_indexscan = off; set enable_bitmapscan = off; set enable_indexonlyscan = off"),
+        "what the indexes say and what the table says",
+    );
+    indexed
+}
+
+fn every_type_of_index_goes_along(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    repo.set("pagestore.seal_megabytes", "8");
+    let main = repo.start("main");
+    TestPostgres::sql(&main, &format!("{INDEXED} select fill(1, 6000)"));
+    TestPostgres::sql(
+        &main,
+        "delete from doc where id % 3 = 0; vacuum doc; select fill(6001, 9000)",
+    );
+    repo.ok(&["commit", "-m", "indexed"]);
+    let then = ask(&main);
+    TestPostgres::sql(
+        &main,
+        "update doc set words = words || array['w7'], place = point(20, 20), name = 'name a' || name, number = 77 where id % 5 = 1; \
+         delete from doc where id < 2000; vacuum doc; reindex index span; select fill(9001, 9500)",
+    );
+    repo.ok(&["branch", "now", "main"]);
+    let at = repo.place("now");
+    assert_same(&ask(&repo.start("now")), &ask(&main), "a fork of now");
+    // The fork goes on, and recovers in place.
+    let fork = repo.uri("now");
+    TestPostgres::sql(
+        &fork,
+        "delete from doc where id % 2 = 0; vacuum doc; select fill(20001, 21000)",
+    );
+    for process in postmaster_family(repo.postmaster("now").expect("runs")) {
+        kill(process, Signal::KILL);
+    }
+    ask(&repo.start("now"));
+    repo.ok(&["branch", "then", "main~1"]);
+    assert_same(&ask(&repo.start("then")), &then, "a fork of the past");
+    assert!(TestPostgres::amcheck(&repo.uri("then")) > 50);
+    let plain = environment.path("plain");
+    repo.ok(&[
+        "export",
+        &format!("main@{}", at.lsn),
+        "--pgdata",
+        plain.to_str().expect("text"),
+    ]);
+    let server = PlainServer::start(environment, postgres, &plain);
+    assert_same(&ask(&server.uri()), &ask(&main), "an export");
+    server.stop();
+    repo.ok(&["stop", "--all"]);
+    repo.fsck();
 }

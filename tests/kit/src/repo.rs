@@ -3,14 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use neon_objects::ObjectStore;
-use neon_types::CommitId;
+use neon_pagestore::PageStore;
+use neon_postgres::wal::{NewBlock, RecordBuilder, StreamWriter, rmgr};
+use neon_types::{CommitId, Lsn, RelTag};
 use serde_json::Value;
 
 use crate::environment::TestEnvironment;
 use crate::output::{Output, Refused};
 use crate::postgres::TestPostgres;
+
+/// A resource manager of an extension (`RM_CUSTOM_MIN_ID` and above).
+const EXTENSION: u8 = 200;
+/// `XLOG_XACT_COMMIT`
+const COMMIT: u8 = 0;
 
 /// A repository in the directory of a test.
 #[derive(Clone)]
@@ -133,6 +141,33 @@ impl<'e> TestRepo<'e> {
             }
         }
         unreachable!("every 65536th attempt succeeds")
+    }
+
+    /// Continues the WAL of a branch, whose daemon must be gone, with a record of an extension's own kind that changes block 0 of a
+    /// relation, and with a transaction's commit. Returns where the former ends.
+    pub fn write_record_of_an_extension(&self, branch: &str, rel: RelTag) -> Lsn {
+        let id = self.place(branch).timeline.parse().expect("an id");
+        let objects = ObjectStore::open(self.inside("objects")).expect("objects");
+        let store = PageStore::open(&self.inside(""), Arc::new(objects)).expect("a page store");
+        let timeline = store.get(id).expect("a timeline");
+        let last = timeline.record_at_or_before(timeline.end()).expect("a record");
+        let version = timeline.version();
+        let mut stream = StreamWriter::new(timeline.stream_params(), last.end, last.start);
+        let block = NewBlock::new(0, rel, 0).data(b"what only the extension knows");
+        let (_, end) = stream.push(RecordBuilder::new(version, EXTENSION, 0).block(block));
+        let state = timeline.checkpoint_state(timeline.end()).expect("its state");
+        let xid = u32::try_from(state.checkpoint.next_xid).expect("the first epoch");
+        stream.push(
+            RecordBuilder::new(version, rmgr::XACT, COMMIT)
+                .xid(xid)
+                .main(&0i64.to_le_bytes()),
+        );
+        timeline
+            .append_wal(last.end, &stream.into_bytes())
+            .expect("appended");
+        timeline.sync_wal().expect("durable");
+        timeline.index_wal().expect("indexed");
+        end
     }
 
     /// Sets a setting.
