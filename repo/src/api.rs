@@ -110,6 +110,13 @@ pub enum Request {
         /// Absolute path of the directory: stopped at the revision, or recovered to it, promoted and stopped.
         pgdata: PathBuf,
     },
+    /// WAL between two revisions, record by record (`neon dev wal`).
+    Wal {
+        /// `FROM..TO`
+        range: String,
+        /// Only records that begin here or later: where the page before ended.
+        after: Option<Lsn>,
+    },
     /// Names another repository.
     OriginAdd {
         /// One part, as a branch name.
@@ -249,6 +256,8 @@ pub enum Response {
     Exported(Exported),
     /// `dev compare`
     Compared(Compared),
+    /// `dev wal`
+    Wal(WalPage),
     /// `origin list`
     Origins(Vec<Origin>),
     /// `push`, `pull`, `fetch`
@@ -502,6 +511,70 @@ pub struct ComparedClass {
     /// Files, pages, differences.
     #[serde(flatten)]
     pub tally: Tally,
+}
+
+/// Records of a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalPage {
+    /// The records.
+    pub records: Vec<WalRecord>,
+    /// Where the next one begins, when the page is full.
+    pub next: Option<Lsn>,
+    /// Remarks: LSNs that were rounded.
+    pub notes: Vec<String>,
+}
+
+/// One WAL record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalRecord {
+    /// Where it begins.
+    pub lsn: Lsn,
+    /// Where the next one begins.
+    pub end: Lsn,
+    /// Its length in bytes, without page headers and padding.
+    pub length: u64,
+    /// The transaction, 0 for none.
+    pub xid: u32,
+    /// Where the record before begins.
+    pub prev: Lsn,
+    /// Resource manager and record, as `pg_waldump` names them: `Heap/INSERT`.
+    pub kind: String,
+    /// The blocks that it names.
+    pub blocks: Vec<WalBlock>,
+    /// What else it says, in a few words.
+    pub summary: String,
+}
+
+/// One block reference of a WAL record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalBlock {
+    /// Its number in the record.
+    pub id: u8,
+    /// Tablespace oid.
+    pub tablespace: u32,
+    /// Database oid.
+    pub database: u32,
+    /// Relation file number.
+    pub relation: u32,
+    /// `main`, `fsm`, `vm` or `init`.
+    pub fork: String,
+    /// Block number.
+    pub block: u32,
+    /// The full-page image, when there is one.
+    pub image: Option<WalImage>,
+}
+
+/// A full-page image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalImage {
+    /// Redo restores it; else it is there to check redo.
+    pub apply: bool,
+    /// First byte of the zeros that were left out.
+    pub hole_offset: u16,
+    /// How many zeros were left out.
+    pub hole_length: u16,
+    /// `pglz`, `lz4` or `zstd`, when it is packed.
+    pub compression: Option<String>,
 }
 
 /// One origin.

@@ -28,6 +28,7 @@ impl Repository {
             Request::Compare { rev, pgdata } => {
                 return self.compare(&rev, &pgdata, progress).map(Response::Compared);
             }
+            Request::Wal { range, after } => return self.wal(&range, after).map(Response::Wal),
             Request::OriginList => return self.list_origins().map(Response::Origins),
             Request::Fsck => return self.fsck(progress).map(Response::Checked),
             Request::Uri { branch } => return self.uri(branch.as_deref()).map(Response::Endpoint),

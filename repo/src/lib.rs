@@ -32,6 +32,7 @@ mod tags;
 mod tail;
 mod tli;
 mod transfer;
+pub mod wal;
 pub mod world;
 
 pub use clone::{clone, create_empty};

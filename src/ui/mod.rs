@@ -26,6 +26,11 @@ impl Ui {
         Ui { json }
     }
 
+    /// Returns true when results are shown as JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a result on stdout: as JSON, or by `human`.
     pub fn show<T: Serialize>(
         &self,

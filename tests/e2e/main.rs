@@ -1,6 +1,7 @@
 //! The whole program on real Postgres servers: what a user does, what a user does wrong, and what happens to machines.
 
 mod crash;
+mod dev;
 mod load;
 mod main_job;
 mod refusals;

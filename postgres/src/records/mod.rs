@@ -24,9 +24,12 @@ pub mod sequence;
 pub mod smgr;
 pub mod spgist;
 pub mod standby;
+mod summary;
 pub mod tblspc;
 pub mod xact;
 pub mod xlog;
+
+pub use summary::summary;
 
 use crate::wal::{DecodeError, Record};
 use crate::{Cursor, PgVersion};

@@ -3,6 +3,7 @@
 mod compare;
 mod coverage;
 mod oracle;
+mod wal;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -24,6 +25,8 @@ pub enum Command {
     Oracle(oracle::Args),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
     Coverage(coverage::Args),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help")]
+    Wal(wal::Args),
 }
 
 /// Carries the tool's work out.
@@ -32,5 +35,6 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args, session),
         Command::Oracle(args) => oracle::run(args, session),
         Command::Coverage(args) => coverage::run(&args, session),
+        Command::Wal(args) => wal::run(args, session),
     }
 }

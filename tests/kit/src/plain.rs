@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -74,6 +75,29 @@ impl<'e> PlainServer<'e> {
         let said = fs::read_to_string(log).unwrap_or_default();
         assert!(status.success(), "pg_ctl start: {status}\n{said}");
         server
+    }
+
+    /// Starts a server on a directory with `recovery.signal`, and waits until it has reached its target and promoted itself. Nobody has
+    /// connected to it then.
+    #[track_caller]
+    pub fn recover(
+        environment: &'e TestEnvironment,
+        postgres: &TestPostgres,
+        pgdata: &Path,
+    ) -> PlainServer<'e> {
+        let server = PlainServer::start(environment, postgres, pgdata);
+        let log = environment.path(&format!("plain-{}.log", server.port));
+        let began = Instant::now();
+        loop {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            if said.contains("database system is ready to accept connections") {
+                return server;
+            }
+            let lives =
+                process::postmaster_of(pgdata).is_some() && began.elapsed() < Duration::from_secs(120);
+            assert!(lives, "no recovery:\n{said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Returns where it answers, over its Unix socket.
