@@ -141,6 +141,7 @@ impl Repository {
         }
         let (id_now, _) = self.head_of(name)?;
         self.remove_endpoint(name)?;
+        self.forget_name(name)?;
         self.move_refs(
             &[RefEdit {
                 name: branch_ref(name)?,
@@ -157,6 +158,18 @@ impl Repository {
                 commit.position.lsn
             )],
         })
+    }
+
+    /// Takes the branch's name off the timelines that were written under it: a new branch of that name, made where the old one had been,
+    /// must not go on with what was deleted.
+    fn forget_name(&self, branch: &str) -> Result<()> {
+        for id in self.pages.list() {
+            let timeline = self.timeline(id)?;
+            if timeline.state().branch.as_deref() == Some(branch) {
+                timeline.update_state(|state| state.branch = None)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns where the part of `place`'s line begins that no ref but `branch` reaches, if there is such a part.

@@ -4,6 +4,21 @@ use neon_tests_kit::{TestEnvironment, TestPostgres, on_both};
 
 on_both!(the_past_is_shown, a_position_is_looked_at);
 
+#[test]
+fn the_name_of_a_deleted_branch_begins_anew() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let repo = environment.init("shop", &TestPostgres::find(15));
+    repo.sql_on("main", "create table t as select 1 as i");
+    repo.ok(&["commit", "-m", "one"]);
+    repo.ok(&["branch", "try", "main"]);
+    repo.sql_on("try", "insert into t values (2)");
+    repo.ok(&["stop", "try"]);
+    repo.ok(&["branch", "--force-delete", "try"]);
+    repo.ok(&["branch", "try", "main"]);
+    assert_eq!(repo.place("try"), repo.place("main"));
+    assert_eq!(repo.sql_on("try", "select i from t"), "1");
+}
+
 fn the_past_is_shown(environment: &TestEnvironment, postgres: &TestPostgres) {
     let repo = environment.init("shop", postgres);
     let uri = repo.start("main");
