@@ -10,6 +10,9 @@ use crate::gist::opaque::{FOLLOW_RIGHT, Opaque};
 use crate::page::{put_u16, u16_at};
 use crate::{Damage, mask};
 
+/// Bytes that are compared at once.
+const CHUNK: usize = 256;
+
 /// Two pages that should be equal and are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -37,14 +40,24 @@ pub fn compare(
     expected: &Page,
 ) -> Result<Option<Difference>, Damage> {
     let [found, expected] = [masked(record, index, found)?, masked(record, index, expected)?];
-    let pairs = found.as_bytes().iter().zip(expected.as_bytes());
-    let mut differing = pairs
+    // Most pages are equal, and where not, most of the page is.
+    let chunks = found
+        .as_bytes()
+        .chunks(CHUNK)
+        .zip(expected.as_bytes().chunks(CHUNK));
+    let unequal = chunks
         .enumerate()
         .filter(|(_, (found, expected))| found != expected);
-    Ok(differing.next().map(|(at, (found, expected))| Difference {
+    let mut differing = unequal.flat_map(|(number, (found, expected))| {
+        let pairs = found.iter().zip(expected).enumerate();
+        pairs
+            .filter(|(_, (found, expected))| found != expected)
+            .map(move |(at, (found, expected))| (number * CHUNK + at, *found, *expected))
+    });
+    Ok(differing.next().map(|(at, found, expected)| Difference {
         at,
-        expected: *expected,
-        found: *found,
+        expected,
+        found,
         bytes: 1 + differing.count(),
     }))
 }

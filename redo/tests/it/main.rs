@@ -1,5 +1,6 @@
 //! Replay of recorded references, and of arbitrary bytes.
 
+mod bites;
 mod directory;
 mod gist;
 mod hash;

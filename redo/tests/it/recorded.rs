@@ -12,7 +12,7 @@ use neon_types::Fork;
 
 use crate::fixtures;
 
-fn name(fixture: &Fixture) -> String {
+pub(crate) fn name(fixture: &Fixture) -> String {
     let reference = &fixture.record.blocks[fixture.index];
     format!(
         "{} of PostgreSQL {} ending at {}, reference {}",
