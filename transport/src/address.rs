@@ -112,13 +112,18 @@ impl FromStr for Address {
         if !is_repository_name(&repository) {
             return Err(AddressError::Repository(repository));
         }
-        Ok(Address {
+        let address = Address {
             host,
             port,
             repository,
             user,
             password: password.filter(|p| !p.reveal().is_empty()),
-        })
+        };
+        // Escapes may make it longer than it came: what is written into a configuration must be readable again.
+        if address.reveal().len() > MAX_ADDRESS {
+            return Err(AddressError::Form);
+        }
+        Ok(address)
     }
 }
 
@@ -333,6 +338,9 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(parse(text), Err(error), "{text}");
         }
+        let long = |password: &str| parse(&format!("postgresql://a:{}@h/shop", password.repeat(700)));
+        assert!(long("x").is_ok());
+        assert_eq!(long("!"), Err(Form), "escaped, it is too long to be read again");
     }
 
     proptest! {
