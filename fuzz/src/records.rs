@@ -6,8 +6,8 @@
 //! ```
 
 use neon_postgres::records::{
-    btree, clog, commit_ts, dbase, generic, heap, heap2, logicalmsg, multixact, relmap, replorigin, sequence,
-    smgr, standby, tblspc, xact, xlog,
+    brin, btree, clog, commit_ts, dbase, generic, gin, gist, hash, heap, heap2, logicalmsg, multixact,
+    relmap, replorigin, sequence, smgr, spgist, standby, tblspc, xact, xlog,
 };
 use neon_postgres::wal::{Record, rmgr};
 use neon_postgres::{CheckpointState, PgVersion};
@@ -64,10 +64,14 @@ pub fn run(data: &[u8]) {
 
 /// Decodes the payload as that of every resource manager, its own or not.
 fn payload(record: &Record) {
+    let _ = brin::BrinRecord::decode(record);
     let _ = btree::BtreeRecord::decode(record);
     let _ = clog::ClogRecord::decode(record);
     let _ = commit_ts::CommitTsRecord::decode(record);
     let _ = dbase::DbaseRecord::decode(record);
+    let _ = gin::GinRecord::decode(record);
+    let _ = gist::GistRecord::decode(record);
+    let _ = hash::HashRecord::decode(record);
     let _ = heap::HeapRecord::decode(record);
     let _ = heap2::Heap2Record::decode(record);
     let _ = logicalmsg::LogicalMessage::decode(record);
@@ -76,6 +80,7 @@ fn payload(record: &Record) {
     let _ = replorigin::ReplOriginRecord::decode(record);
     let _ = sequence::SequenceLog::decode(record);
     let _ = smgr::SmgrRecord::decode(record);
+    let _ = spgist::SpgistRecord::decode(record);
     let _ = standby::StandbyRecord::decode(record);
     let _ = tblspc::TblspcRecord::decode(record);
     let _ = xact::XactRecord::decode(record);
@@ -84,6 +89,11 @@ fn payload(record: &Record) {
     let _ = rmgr::describe(record);
     for data in (0..record.blocks.len()).map(|index| record.block_data(index)) {
         let _ = btree::Metadata::decode(data);
+        let _ = (
+            gin::EntryInsert::decode(data),
+            gin::PostingItemInsert::decode(data),
+        );
+        let _ = gin::decode_actions(data);
         generic::fragments(data).take_while(Result::is_ok).for_each(drop);
     }
     if let Ok((_, mut state)) = CheckpointState::decode(record.main_data()) {
