@@ -163,6 +163,11 @@ impl WalDecoder {
                 }
                 continue;
             }
+            if self.partial.is_none()
+                && let Some(record) = self.next_on_page()?
+            {
+                return Ok(Some(record));
+            }
             let Some(partial) = self
                 .partial
                 .take()
@@ -239,6 +244,36 @@ impl WalDecoder {
         Ok(())
     }
 
+    /// Returns the next record where all of it and its padding is here and on this page, as most are: without a detour through
+    /// [`Partial`]. `None` says nothing about the record.
+    fn next_on_page(&mut self) -> Result<Option<RawRecord>, WalError> {
+        let start = self.at;
+        let unread = self.buffer.get(self.head..).unwrap_or_default();
+        let Some(length) = unread.first_chunk().map(|length| u32::from_le_bytes(*length)) else {
+            return Ok(None);
+        };
+        let end = (start + u64::from(length)).align();
+        let padded = bytes_between(start, end);
+        let on_page = BLCKSZ - (start.0 % BLCKSZ as u64) as usize;
+        let Some(bytes) = unread.get(..length as usize) else {
+            return Ok(None);
+        };
+        let Some((_, info, rmid)) = header_fields(bytes).filter(|_| bytes.len() >= RECORD_HEADER_SIZE) else {
+            return Ok(None);
+        };
+        let switches = rmid == rmgr::XLOG && info & 0xF0 == rmgr::XLOG_SWITCH;
+        if padded > on_page.min(unread.len()) || switches || self.abandoned.is_some() {
+            return Ok(None);
+        }
+        self.check_header(start, bytes)?;
+        self.check_crc(start, bytes)?;
+        let bytes = bytes.to_vec();
+        self.skip(padded);
+        self.end = end;
+        self.last_start = Some(start);
+        Ok(Some(RawRecord { start, end, bytes }))
+    }
+
     /// Reads the length of the next record, which is never cut by a page; `None` when it is not all there.
     fn begin_record(&mut self) -> Result<Option<Partial>, WalError> {
         let start = self.at;
@@ -274,7 +309,7 @@ impl WalDecoder {
         partial.bytes.extend_from_slice(bytes);
         self.skip(taken);
         if !partial.checked && partial.bytes.len() >= RECORD_HEADER_SIZE {
-            self.check_header(&partial)?;
+            self.check_header(partial.start, &partial.bytes)?;
             partial.checked = true;
         }
         if partial.missing() == 0 {
@@ -285,9 +320,8 @@ impl WalDecoder {
         Ok(taken == wanted)
     }
 
-    fn check_header(&self, partial: &Partial) -> Result<(), WalError> {
-        let start = partial.start;
-        let (prev, _, rmid) = header_fields(&partial.bytes).unwrap_or_default();
+    fn check_header(&self, start: Lsn, bytes: &[u8]) -> Result<(), WalError> {
+        let (prev, _, rmid) = header_fields(bytes).unwrap_or_default();
         let linked = match self.last_start {
             Some(last) => prev == last,
             None => prev < start,
@@ -301,12 +335,18 @@ impl WalDecoder {
         Ok(())
     }
 
+    fn check_crc(&self, start: Lsn, bytes: &[u8]) -> Result<(), WalError> {
+        let stored = bytes.get(20..24).and_then(|crc| crc.first_chunk().copied());
+        if record_crc(bytes) == stored.map(u32::from_le_bytes) {
+            Ok(())
+        } else {
+            Err(self.ended(EndKind::BadCrc, start))
+        }
+    }
+
     fn finish(&mut self, partial: Partial) -> Result<RawRecord, WalError> {
         let Partial { start, bytes, .. } = partial;
-        let stored = bytes.get(20..24).and_then(|crc| crc.first_chunk().copied());
-        if record_crc(&bytes) != stored.map(u32::from_le_bytes) {
-            return Err(self.ended(EndKind::BadCrc, start));
-        }
+        self.check_crc(start, &bytes)?;
         let (_, info, rmid) = header_fields(&bytes).unwrap_or_default();
         let opcode = (rmid == rmgr::XLOG).then_some(info & 0xF0);
         if let Some(abandoned) = self.abandoned.take() {
