@@ -1,6 +1,6 @@
 # make test        everything that must hold, on a bare Debian/Ubuntu machine with Rust (installs what is missing)
 # make quickstart  the main job, shown: init, start, branch, push, clone, query
-# make oracle      redo against the whole regression run of Postgres 17 (long; docs/redo-coverage.md)
+# make oracle      redo against the whole regression run of Postgres 17 (long; docs/redo-coverage.md; scripts/oracle all: 14 to 18)
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 
