@@ -1,10 +1,11 @@
 # make test        everything that must hold, on a bare Debian/Ubuntu machine with Rust (installs what is missing)
 # make quickstart  the main job, shown: init, start, branch, push, clone, query
 # make oracle      redo against the whole regression run of Postgres 17 (long; docs/redo-coverage.md; scripts/oracle all: 14 to 18)
+# make file-oracle positions of a regression run against stock recoveries (long; docs/file-oracle.md)
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 
-.PHONY: build test check fmt quickstart oracle bench fuzz man setup
+.PHONY: build test check fmt quickstart oracle file-oracle bench fuzz man setup
 
 build:
 	cargo build --release
@@ -27,6 +28,9 @@ quickstart:
 
 oracle:
 	scripts/oracle
+
+file-oracle:
+	scripts/file-oracle
 
 bench:
 	scripts/bench
