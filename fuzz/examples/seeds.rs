@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use neon_fuzz::case::Case;
 use neon_fuzz::records::RMIDS;
+use neon_objects::ObjectStore;
 use neon_pagestore::{LayerKind, LayerMap, MapEntry};
 use neon_postgres::control::ControlFile;
 use neon_postgres::wal::{Compression, NewBlock, Record, RecordBuilder, StreamParams, WalDecoder, rmgr};
@@ -237,7 +238,7 @@ fn formats(corpus: &mut Corpus, root: &Path) -> Result<()> {
         clip: Lsn(64),
         len: 9,
     };
-    corpus.add("map", &LayerMap::new(Lsn(64), vec![entry]).encode())?;
+    maps(corpus, entry)?;
     let slots = vec![1, 700];
     for change in [
         Change::ClearVm(vec![VmBits { slot: 5, bits: 3 }]),
@@ -289,6 +290,22 @@ fn formats(corpus: &mut Corpus, root: &Path) -> Result<()> {
         corpus.add("pieces", piece)?;
     }
     corpus.add("channel", b"\x03d\0\0\0\x06abd\0\0\0\x04c\0\0\0\x04")
+}
+
+/// A map that lists its layer, and one that refers to a chunk with the same layer.
+fn maps(corpus: &mut Corpus, entry: MapEntry) -> Result<()> {
+    let objects = ObjectStore::open(neon_fuzz::scratch::empty())?;
+    let id = LayerMap::new(Lsn(64), vec![entry]).write(&objects)?;
+    let map = objects.read(id.0, 1 << 20)?;
+    corpus.add("map", &[&[0, 0], map.as_slice()].concat())?;
+    let (head, layer) = map.split_at(32);
+    let chunk = [b"NEONLMCH", [1, 0, 0, 0, 1, 0, 0, 0].as_slice(), layer].concat();
+    let mut head = head.to_vec();
+    head[12] = 0;
+    head[24] = 1;
+    let reference = [&[0; 32], [0xFF; 8].as_slice(), &[1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let length = (chunk.len() as u16).to_le_bytes();
+    corpus.add("map", &[&length, chunk.as_slice(), &head, &reference].concat())
 }
 
 fn hex(text: &str) -> Result<Vec<u8>> {

@@ -8,6 +8,7 @@ pub mod case;
 pub mod image;
 pub mod ingest;
 pub mod layer;
+pub mod map;
 pub mod mutate;
 pub mod records;
 pub mod redo;
