@@ -452,3 +452,33 @@ fn two_who_sync_at_once_both_wait() {
         }
     });
 }
+
+#[test]
+fn a_fork_does_not_see_records_that_its_ancestor_wrote_later() {
+    let repository = Repository::new(settings());
+    let root = repository.import();
+    let mut random = Random(14);
+    let mut pen = Pen::at_end(&root);
+    let (bytes, forked_at) = pen.write(image_record(&mut random, 0));
+    receive(&root, &bytes);
+    let small = || RecordBuilder::new(VERSION, rmgr::LOGICALMSG, 0).main(&[7; 40]);
+    let (bytes, later) = pen.write(small());
+    receive(&root, &bytes);
+    let fork = repository.fork(2, ROOT, forked_at.end);
+    let forks_fork = repository.fork(3, fork.id(), forked_at.end);
+    for sealed in [false, true] {
+        for timeline in [&fork, &forks_fork] {
+            if !sealed {
+                // Its own first record ends behind the one that the ancestor wrote there.
+                let (bytes, own) = Pen::at_end(timeline).write(image_record(&mut random, 1));
+                assert!(own.end > later.end);
+                receive(timeline, &bytes);
+            }
+            assert_eq!(timeline.record_at_or_before(later.end).unwrap(), forked_at);
+        }
+        root.seal().unwrap();
+        fork.seal().unwrap();
+        forks_fork.seal().unwrap();
+    }
+    assert_eq!(root.record_at_or_before(later.end).unwrap(), later);
+}

@@ -52,8 +52,8 @@ impl Timeline {
         let first = self.root_record().start.0 >> 20;
         let mut mebibyte = lsn.0 >> 20;
         loop {
-            if let Some(item) = self.value(Key::Boundaries { mebibyte }, lsn)?
-                && let Some(span) = Boundaries::decode(&item)?.at_or_before(lsn)
+            if let Some((version, Value::Item(item))) = self.newest(Key::Boundaries { mebibyte }, lsn)?
+                && let Some(span) = Boundaries::decode(&item)?.at_or_before(self.seen_of(version, lsn))
             {
                 return Ok(span);
             }
@@ -62,6 +62,19 @@ impl Timeline {
             }
             mebibyte -= 1;
         }
+    }
+
+    /// Returns `lsn`, or the fork that it lies behind for the timeline that made a version at `version`: what that one wrote later is
+    /// not part of this history, though the version tells of it.
+    fn seen_of(&self, version: Lsn, lsn: Lsn) -> Lsn {
+        let (mut timeline, mut seen) = (self, lsn);
+        while let Some(ancestor) = &timeline.ancestor
+            && version <= timeline.start
+        {
+            seen = seen.min(timeline.start);
+            timeline = ancestor;
+        }
+        seen
     }
 
     /// Returns the end of the last commit record at or before that time on this timeline, none if there is none. `time` is in
