@@ -156,6 +156,19 @@ fn invariants(uri: &str) {
     assert_eq!(line, "100000|0|t|0");
 }
 
+/// Waits until the server has noticed that the clients of the load are gone: until then it goes on with what they asked last.
+fn wait_for_backends(uri: &str) {
+    let began = Instant::now();
+    let left = "select count(*) from pg_stat_activity where application_name = 'pgbench'";
+    while TestPostgres::sql(uri, left) != "0" {
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "backends without clients"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Rolls back every prepared transaction but one.
 fn rollback_prepared(uri: &str, kept: &str) {
     let decide =
@@ -213,6 +226,7 @@ fn under_load(environment: &TestEnvironment, postgres: &TestPostgres, wal: u64) 
 
     wait_for_wal(&uri, &began, wal);
     load.end();
+    wait_for_backends(&uri);
     open.run("rollback").expect("it is rolled back");
     // Whoever was cut off while deciding left it undecided.
     rollback_prepared(&uri, "held");
