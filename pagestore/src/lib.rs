@@ -34,6 +34,7 @@ pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, Sealed
 pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
-    AcceptPart, ClusterFacts, ImportFacts, ReceivedTimeline, SlicePart, Timeline, TimelineState, WalReader,
+    AcceptPart, ClusterFacts, ImportFacts, ReceivedTimeline, SlicePart, Timeline, TimelineState, WalPin,
+    WalReader,
 };
 pub use value::{MAX_VALUE, Value};

@@ -34,7 +34,7 @@ pub use error::{LocalError, RemoteError};
 pub use neon_objects::Fork as Step;
 pub use options::{Options, Progress, ProgressFn};
 pub use part::{MAX_PART, MAX_PARTS, Part, PartKind, PlannedPart};
-pub use plan::{Acceptance, Plan, PlanRequest, Volume, stretches};
+pub use plan::{Acceptance, Keeps, Plan, PlanRequest, Volume, stretches};
 pub use possession::{
     Held, Ladder, MAX_FACTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Possession, TimelineFacts,
 };

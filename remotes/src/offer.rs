@@ -9,8 +9,8 @@ use neon_types::{CommitId, Lsn, Position, TimelineId};
 use crate::talk::Meter;
 use crate::wire::{Flags, Holdings, Offer};
 use crate::{
-    Acceptance, Catalog, LocalError, MAX_PARTS, MAX_TIMELINES, Options, Part, PartKind, PlanRequest, Refusal,
-    RemoteError, Sink, Source, history, ladder, stretches,
+    Acceptance, Catalog, Keeps, LocalError, MAX_PARTS, MAX_TIMELINES, Options, Part, PartKind, PlanRequest,
+    Refusal, RemoteError, Sink, Source, history, ladder, stretches,
 };
 
 /// Transfers up to this many bytes are sent without waiting for what the receiver has staged.
@@ -60,14 +60,15 @@ pub(crate) fn holdings(sink: &dyn Sink, path: Option<&[crate::Step]>) -> Result<
     Ok(Holdings { possession, commits })
 }
 
-/// Makes the offer that brings the holder of `holdings` to `target`. Of a dry run only the volume is known, by estimate.
+/// Makes the offer that brings the holder of `holdings` to `target`, and what its parts need to stay. Of a dry run only the volume
+/// is known, by estimate.
 pub(crate) fn make(
     source: &dyn Source,
     target: &Target,
     holdings: Holdings,
     dry_run: bool,
     meter: &Meter,
-) -> Result<Offer, RemoteError> {
+) -> Result<(Offer, Keeps), RemoteError> {
     let Commit { position, path, .. } = target.commit.as_ref();
     let request = PlanRequest {
         target: *position,
@@ -115,7 +116,7 @@ pub(crate) fn make(
         }
     }
     offer.flags.extra = !dry_run && offer.volume.bytes <= EAGER;
-    Ok(offer)
+    Ok((offer, plan.keeps))
 }
 
 /// Returns all WAL digests that the holder of `holdings` could have too.

@@ -1,5 +1,8 @@
 //! What is asked of a source, and what it answers: the list of parts that brings a peer to a position.
 
+use std::any::Any;
+use std::fmt;
+
 use neon_types::{Lsn, ObjectId, Position};
 
 use crate::{PartKind, PlannedPart, Possession, Step, TimelineFacts};
@@ -29,12 +32,31 @@ pub fn stretches(path: &[Step], end: Lsn) -> Vec<(Step, Lsn)> {
 }
 
 /// The parts of a transfer, in the order in which they are sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// Every timeline of the path, root first.
     pub timelines: Vec<TimelineFacts>,
     /// Layers and WAL; commits are added by the protocol. A base before what lies above it.
     pub parts: Vec<PlannedPart>,
+    /// What keeps the parts from being removed until the transfer is over.
+    pub keeps: Keeps,
+}
+
+/// What a source holds on to while a plan of it is carried out; only its life counts.
+#[derive(Default)]
+pub struct Keeps(Vec<Box<dyn Any + Send + Sync>>);
+
+impl Keeps {
+    /// Adds something.
+    pub fn push(&mut self, keep: impl Any + Send + Sync) {
+        self.0.push(Box::new(keep));
+    }
+}
+
+impl fmt::Debug for Keeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keeps({})", self.0.len())
+    }
 }
 
 /// How much a transfer is, for `--dry-run` and for progress.

@@ -16,7 +16,7 @@ use crate::count::Count;
 use crate::offer::{self, Target};
 use crate::talk::Talk;
 use crate::wire::{Beat, CHUNK, Chunk, ChunkBytes, Holdings, Message, Phase};
-use crate::{LocalError, Part, PartKind, Possession, RemoteError, Source, Volume};
+use crate::{Keeps, LocalError, Part, PartKind, Possession, RemoteError, Source, Volume};
 
 /// Frames between the disk and the network.
 const QUEUE: usize = 4;
@@ -31,6 +31,8 @@ pub(crate) struct Sending {
     possession: Possession,
     /// What was offered.
     parts: Arc<[Part]>,
+    /// What keeps them here until everything is sent.
+    keeps: Keeps,
 }
 
 impl Sending {
@@ -40,6 +42,7 @@ impl Sending {
             target,
             possession: holdings.possession.clone(),
             parts: Arc::from([]),
+            keeps: Keeps::default(),
         }
     }
 
@@ -51,13 +54,14 @@ impl Sending {
         dry_run: bool,
     ) -> Result<(Volume, Volume), RemoteError> {
         talk.enter(Phase::Planning);
-        let offer = {
+        let (offer, keeps) = {
             let (source, target) = (Arc::clone(&self.source), self.target.clone());
             talk.work(move |meter| offer::make(source.as_ref(), &target, holdings, dry_run, meter))
                 .await?
         };
         let (planned, eager) = (offer.volume, offer.flags.extra);
         self.parts = Arc::from(offer.parts.as_slice());
+        self.keeps = keeps;
         talk.say(&Message::Offer(Box::new(offer))).await?;
         if dry_run {
             return Ok((planned, Volume::default()));

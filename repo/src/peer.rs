@@ -189,6 +189,7 @@ impl Source for Repository {
             if from.is_some_and(|from| from >= upto) {
                 continue;
             }
+            plan.keeps.push(timeline.keep_wal(from));
             for part in timeline.plan_slice(from, upto).map_err(pages)? {
                 plan.parts.push(planned(step, &part));
             }

@@ -149,6 +149,32 @@ fn retention_keeps_wal_that_is_sealed() {
 }
 
 #[test]
+fn wal_that_a_transfer_was_planned_with_stays_until_it_is_over() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(15);
+    let mut pen = Pen::at_end(&timeline);
+    while pen.at < Lsn(0x10_0000 * 4) {
+        let (bytes, _) = pen.write(image_record(&mut random, 0));
+        receive(&timeline, &bytes);
+    }
+    let (from, to) = (timeline.start(), timeline.end());
+    let keep = timeline.keep_wal(Some(from));
+    timeline.seal().unwrap();
+    assert!(timeline.wal_start() <= from, "{}", timeline.wal_start());
+    assert_eq!(
+        timeline
+            .wal_bytes(LsnRange { start: from, end: to })
+            .unwrap()
+            .len() as u64,
+        to.bytes_since(from)
+    );
+    drop(keep);
+    timeline.trim().unwrap();
+    assert!(timeline.wal_start() > from);
+}
+
+#[test]
 fn a_ladder_survives_reopening() {
     let mut repository = Repository::new(settings());
     let timeline = repository.import();

@@ -31,6 +31,7 @@ use neon_types::{Lsn, LsnRange, Position, TimelineId};
 pub use accept::AcceptPart;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{SlicePart, WalReader};
+pub use wal::Pin as WalPin;
 
 use crate::boundaries::RecordSpan;
 use crate::map::LayerMap;

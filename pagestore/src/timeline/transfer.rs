@@ -163,6 +163,13 @@ impl Timeline {
         Ok(choose(range, self.wal_start(), sealed, layers))
     }
 
+    /// Keeps the WAL that parts of this timeline are made of until the pin is dropped. To be taken before they are planned, from where
+    /// the plan begins.
+    pub fn keep_wal(&self, from: Option<Lsn>) -> Pin {
+        self.wal
+            .pin_from(from.unwrap_or(self.start).max(self.wal_start()))
+    }
+
     /// Makes the bytes of a part exist and returns their BLAKE3 and length. A layer or slice is an object then; WAL is read by
     /// [`Timeline::wal_reader`]. The same part gives the same bytes.
     pub fn materialize(&self, part: &SlicePart) -> Result<(ObjectId, u64)> {

@@ -49,8 +49,8 @@ struct Tail {
     poisoned: bool,
 }
 
-/// Keeps the WAL that a reader may need from being trimmed: what was not sealed when it began.
-pub(crate) struct Pin(#[expect(dead_code, reason = "it is its life that counts")] Arc<Lsn>);
+/// Keeps the WAL that a reader may need from being trimmed, while it lives.
+pub struct Pin(#[expect(dead_code, reason = "it is its life that counts")] Arc<Lsn>);
 
 /// Readers by what was sealed when they began. Those that began after a seal find in layers what it sealed.
 struct Generations {
@@ -189,6 +189,8 @@ impl Wal {
 
     /// Keeps the WAL from `from` on from being trimmed while the pin lives.
     pub(crate) fn pin_from(&self, from: Lsn) -> Pin {
+        // A trim that has decided is waited for: afterwards what it took is known to be gone.
+        let _tail = self.tail();
         let pin = Arc::new(from);
         self.generations().before.push(Arc::downgrade(&pin));
         Pin(pin)
