@@ -1,11 +1,11 @@
 //! The special space of a btree page (`BTPageOpaqueData`, 16 bytes), and pages that are made from nothing.
 
+use neon_postgres::Page;
 use neon_postgres::page::PAGE_HEADER_SIZE;
 use neon_postgres::records::btree::Metadata;
-use neon_postgres::{BLCKSZ, Page};
 
 use crate::Damage;
-use crate::page::{copy_to, layout, put_u16, put_u32, put_u64, u16_at, u32_at};
+use crate::page::{copy_to, put_u16, put_u32, put_u64, special_space, u16_at, u32_at};
 
 /// `sizeof(BTPageOpaqueData)`
 pub(super) const SIZE: usize = 16;
@@ -37,7 +37,7 @@ pub(crate) struct Opaque {
 impl Opaque {
     /// Reads it from the end of the page, where its special space must be.
     pub(crate) fn read(page: &Page) -> Result<Opaque, Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         Ok(Opaque {
             prev: u32_at(page, at)?,
             next: u32_at(page, at + 4)?,
@@ -48,7 +48,7 @@ impl Opaque {
     }
 
     pub(crate) fn write(self, page: &mut Page) -> Result<(), Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         put_u32(page, at, self.prev)?;
         put_u32(page, at + 4, self.next)?;
         put_u32(page, at + 8, self.level)?;
@@ -64,17 +64,6 @@ impl Opaque {
     pub(super) fn make_page(self, page: &mut Page) -> Result<(), Damage> {
         page.init(SIZE);
         self.write(page)
-    }
-}
-
-fn place(page: &Page) -> Result<usize, Damage> {
-    let special = layout(page)?.special;
-    if special == BLCKSZ - SIZE {
-        Ok(special)
-    } else {
-        Err(Damage::Value {
-            what: "a page without the special space of a btree page",
-        })
     }
 }
 

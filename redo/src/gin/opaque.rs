@@ -1,9 +1,9 @@
 //! The special space of a GIN page (`GinPageOpaqueData`): u32 right link, u16 count, u16 flags.
 
-use neon_postgres::{BLCKSZ, Page};
+use neon_postgres::Page;
 
 use crate::Damage;
-use crate::page::{layout, put_u16, put_u32, u16_at, u32_at};
+use crate::page::{put_u16, put_u32, special_space, u16_at, u32_at};
 
 /// `sizeof(GinPageOpaqueData)`
 pub(super) const SIZE: usize = 8;
@@ -33,7 +33,7 @@ pub(crate) struct Opaque {
 impl Opaque {
     /// Reads it from the end of the page, where its special space must be.
     pub(crate) fn read(page: &Page) -> Result<Opaque, Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         Ok(Opaque {
             right_link: u32_at(page, at)?,
             count: u16_at(page, at + 4)?,
@@ -42,7 +42,7 @@ impl Opaque {
     }
 
     pub(super) fn write(self, page: &mut Page) -> Result<(), Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         put_u32(page, at, self.right_link)?;
         put_u16(page, at + 4, self.count)?;
         put_u16(page, at + 6, self.flags)
@@ -58,17 +58,6 @@ impl Opaque {
                 what: "a GIN page of another kind",
             })
         }
-    }
-}
-
-fn place(page: &Page) -> Result<usize, Damage> {
-    let special = layout(page)?.special;
-    if special == BLCKSZ - SIZE {
-        Ok(special)
-    } else {
-        Err(Damage::Value {
-            what: "a page without the special space of a GIN page",
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use neon_postgres::{BLCKSZ, Page};
 use neon_types::Lsn;
 
 use crate::Damage;
-use crate::page::{layout, put_u16, put_u32, u16_at, u32_at};
+use crate::page::{put_u16, put_u32, special_space, u16_at, u32_at};
 
 const SIZE: usize = 16;
 /// `GIST_PAGE_ID`
@@ -34,7 +34,7 @@ pub(crate) struct Opaque {
 impl Opaque {
     /// Reads it from the end of the page, where its special space must be.
     pub(crate) fn read(page: &Page) -> Result<Opaque, Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         let (high, low) = (u32_at(page, at)?, u32_at(page, at + 4)?);
         Ok(Opaque {
             nsn: Lsn(u64::from(high) << 32 | u64::from(low)),
@@ -44,7 +44,7 @@ impl Opaque {
     }
 
     pub(crate) fn write(self, page: &mut Page) -> Result<(), Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         put_u32(page, at, (self.nsn.0 >> 32) as u32)?;
         put_u32(page, at + 4, self.nsn.0 as u32)?;
         put_u32(page, at + 8, self.right)?;
@@ -56,16 +56,5 @@ impl Opaque {
         page.init(SIZE);
         put_u16(page, BLCKSZ - 2, PAGE_ID)?;
         self.write(page)
-    }
-}
-
-fn place(page: &Page) -> Result<usize, Damage> {
-    let special = layout(page)?.special;
-    if special == BLCKSZ - SIZE {
-        Ok(special)
-    } else {
-        Err(Damage::Value {
-            what: "a page without the special space of a GiST page",
-        })
     }
 }

@@ -8,7 +8,7 @@
 use neon_postgres::{BLCKSZ, Page};
 
 use crate::Damage;
-use crate::page::{layout, put_u16, put_u32, u16_at, u32_at};
+use crate::page::{put_u16, put_u32, special_space, u16_at, u32_at};
 
 const SIZE: usize = 16;
 /// `HASHO_PAGE_ID`
@@ -48,7 +48,7 @@ impl Opaque {
 
     /// Reads it from the end of the page, where its special space must be.
     pub(crate) fn read(page: &Page) -> Result<Opaque, Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         Ok(Opaque {
             prev: u32_at(page, at)?,
             next: u32_at(page, at + 4)?,
@@ -58,7 +58,7 @@ impl Opaque {
     }
 
     pub(crate) fn write(self, page: &mut Page) -> Result<(), Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         put_u32(page, at, self.prev)?;
         put_u32(page, at + 4, self.next)?;
         put_u32(page, at + 8, self.bucket)?;
@@ -87,17 +87,6 @@ pub(super) fn expect(page: &Page, kind: u16) -> Result<(), Damage> {
     } else {
         Err(Damage::Value {
             what: "another kind of page than the hash record changes",
-        })
-    }
-}
-
-fn place(page: &Page) -> Result<usize, Damage> {
-    let special = layout(page)?.special;
-    if special == BLCKSZ - SIZE {
-        Ok(special)
-    } else {
-        Err(Damage::Value {
-            what: "a page without the special space of a hash page",
         })
     }
 }

@@ -57,6 +57,18 @@ pub(crate) fn layout(page: &Page) -> Result<Layout, Damage> {
     }
 }
 
+/// Returns where the special space begins, which must be as long as that of the page's access method.
+pub(crate) fn special_space(page: &Page, size: usize) -> Result<usize, Damage> {
+    let special = layout(page)?.special;
+    if special == BLCKSZ - size {
+        Ok(special)
+    } else {
+        Err(Damage::Value {
+            what: "a page without the special space of its access method",
+        })
+    }
+}
+
 /// Clears, then sets bits of `pd_flags`.
 pub(crate) fn change_flags(page: &mut Page, clear: u16, set: u16) {
     page.set_flags(page.flags() & !clear | set);

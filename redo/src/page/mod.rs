@@ -16,6 +16,6 @@ pub(crate) use bytes::{
     zero,
 };
 pub(crate) use compact::{repair_fragmentation, truncate_line_pointers};
-pub(crate) use header::{change_flags, init_like, layout, set_prunable};
+pub(crate) use header::{change_flags, init_like, layout, set_prunable, special_space};
 pub(crate) use item::{DEAD, UNUSED, index_tuple_size, item, put_item, redirect_to, stored_range};
 pub(crate) use remove::{delete_items, overwrite_item, remove_item, vacate_item};

@@ -7,7 +7,7 @@
 use neon_postgres::{BLCKSZ, Page};
 
 use crate::Damage;
-use crate::page::{layout, put_u16, u16_at};
+use crate::page::{put_u16, special_space, u16_at};
 
 const SIZE: usize = 8;
 /// `SPGIST_PAGE_ID`
@@ -41,7 +41,7 @@ pub(super) struct Counters {
 impl Counters {
     /// Reads them from the end of the page, where its special space must be.
     pub(super) fn read(page: &Page) -> Result<Counters, Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         Ok(Counters {
             redirects: u16_at(page, at + 2)?,
             placeholders: u16_at(page, at + 4)?,
@@ -49,19 +49,8 @@ impl Counters {
     }
 
     pub(super) fn write(self, page: &mut Page) -> Result<(), Damage> {
-        let at = place(page)?;
+        let at = special_space(page, SIZE)?;
         put_u16(page, at + 2, self.redirects)?;
         put_u16(page, at + 4, self.placeholders)
-    }
-}
-
-fn place(page: &Page) -> Result<usize, Damage> {
-    let special = layout(page)?.special;
-    if special == BLCKSZ - SIZE {
-        Ok(special)
-    } else {
-        Err(Damage::Value {
-            what: "a page without the special space of an SP-GiST page",
-        })
     }
 }
