@@ -77,6 +77,9 @@ pub enum Item {
         rel: RelTag,
         /// Its size in blocks.
         blocks: u32,
+        /// Full id of the transaction that created it, when that is known and matters: a directory leaves out what a transaction
+        /// created that has neither committed nor been prepared.
+        creator: Option<u64>,
     },
 }
 

@@ -144,10 +144,14 @@ fn item(key: Key, bytes: &[u8]) -> std::result::Result<Option<Item>, ItemError> 
             kind,
             segments: SlruSegments::decode(bytes)?,
         },
-        Key::RelSize(rel) => Item::Relation {
-            rel,
-            blocks: RelSize::decode(bytes)?.size,
-        },
+        Key::RelSize(rel) => {
+            let size = RelSize::decode(bytes)?;
+            Item::Relation {
+                rel,
+                blocks: size.size,
+                creator: size.creator.filter(|xid| *xid != 0),
+            }
+        }
         _ => return Ok(None),
     }))
 }

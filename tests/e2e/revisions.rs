@@ -19,6 +19,56 @@ fn the_name_of_a_deleted_branch_begins_anew() {
     assert_eq!(repo.sql_on("try", "select i from t"), "1");
 }
 
+#[test]
+fn what_was_in_flight_leaves_no_files() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let repo = environment.init("shop", &TestPostgres::find(15));
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, "alter system set max_prepared_transactions = 2");
+    repo.ok(&["stop"]);
+    // Each line: what it is, its file, and a position while its transaction is open.
+    let rows = repo.sql_on(
+        "main",
+        "begin; create table first (i int primary key); insert into first values (1);
+         select 'first', pg_relation_filepath('first'), pg_current_wal_insert_lsn(); commit;
+         begin; insert into first values (2); savepoint s; create table later (i int primary key); insert into later values (1); release s;
+         select 'later', pg_relation_filepath('later'), pg_current_wal_insert_lsn(); commit;
+         begin; truncate first;
+         select 'rewritten', pg_relation_filepath('first'), pg_current_wal_insert_lsn(); commit;
+         begin; create unlogged table fast (i int);
+         select 'fast', pg_relation_filepath('fast'), pg_current_wal_insert_lsn(); commit;
+         begin; savepoint s; create table waits (i int primary key); insert into waits values (1); release s;
+         select 'waits', pg_relation_filepath('waits'), pg_current_wal_insert_lsn(); prepare transaction 'waits';
+         select 'end', '', pg_current_wal_insert_lsn();",
+    );
+    let rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split('|').collect()).collect();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    repo.ok(&["stop"]);
+    // At the position of each, what came before has ended, and what comes later has not begun.
+    for (now, row) in rows.iter().enumerate() {
+        repo.ok(&["branch", row[0], &format!("main@{}", row[2])]);
+        let uri = repo.start(row[0]);
+        let pgdata = repo.inside(&format!("endpoints/{}/pgdata", row[0]));
+        for (made, other) in rows.iter().enumerate().take(5) {
+            // TRUNCATE gave the first table another file when it committed.
+            let there = made < now && !(made == 0 && now > 2);
+            assert_eq!(
+                pgdata.join(other[1]).exists(),
+                there,
+                "{} at {}",
+                other[0],
+                row[0]
+            );
+        }
+        TestPostgres::amcheck(&uri);
+        if row[0] == "end" {
+            TestPostgres::sql(&uri, "commit prepared 'waits'");
+            assert_eq!(TestPostgres::sql(&uri, "select * from waits, later"), "1|1");
+        }
+        repo.ok(&["stop", row[0]]);
+    }
+}
+
 fn the_past_is_shown(environment: &TestEnvironment, postgres: &TestPostgres) {
     let repo = environment.init("shop", postgres);
     let uri = repo.start("main");

@@ -6,6 +6,7 @@ use neon_pagestore::items::{CarriedFile, SlruSegments};
 use neon_postgres::layout::{DEFAULT_TABLESPACE, GLOBAL_TABLESPACE};
 use neon_types::{Fork, Lsn, RelTag, SlruKind};
 
+use super::unfinished;
 use crate::error::{ComputeError, Result};
 use crate::source::{Item, PageSource};
 
@@ -29,6 +30,7 @@ impl Contents {
     /// Reads them all.
     pub(super) fn collect(source: &dyn PageSource) -> Result<Contents> {
         let mut contents = Contents::default();
+        let mut creators = BTreeMap::new();
         source.items(&mut |item| {
             match item {
                 Item::File(file) => contents.files.push(file),
@@ -50,12 +52,16 @@ impl Contents {
                     contents.origins.insert(id, remote);
                 }
                 Item::Slru { kind, segments } => contents.slrus.push((kind, segments)),
-                Item::Relation { rel, blocks } => {
+                Item::Relation { rel, blocks, creator } => {
                     contents.relations.insert(rel, blocks);
+                    if let Some(creator) = creator {
+                        creators.insert(rel, creator);
+                    }
                 }
             }
             Ok(())
         })?;
+        unfinished::remove(source, &mut contents, &creators)?;
         if !contents.rel_maps.contains_key(&(GLOBAL_TABLESPACE, 0)) {
             return Err(ComputeError::Damaged(
                 "there is no shared relation map".to_owned(),

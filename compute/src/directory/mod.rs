@@ -9,6 +9,7 @@ mod segment_file;
 mod skeleton;
 mod slot;
 mod slru;
+mod unfinished;
 mod wal;
 
 use std::fs;

@@ -156,7 +156,11 @@ impl PageSource for DirectorySource {
             .into_iter()
             .filter(|(rel, _)| rel.fork != Fork::FreeSpaceMap)
         {
-            f(Item::Relation { rel, blocks })?;
+            f(Item::Relation {
+                rel,
+                blocks,
+                creator: None,
+            })?;
         }
         let next_xid = self.control.checkpoint().next_xid;
         for name in self.list("pg_twophase") {

@@ -1,22 +1,75 @@
 //! Relation files, databases, tablespaces and relation maps.
 
+use neon_postgres::layout::DEFAULT_TABLESPACE;
 use neon_postgres::records::dbase::DbaseRecord;
 use neon_postgres::records::relmap::RelmapUpdate;
 use neon_postgres::records::smgr::SmgrRecord;
+use neon_postgres::records::standby::{Lock, StandbyRecord};
 use neon_postgres::records::tblspc::TblspcRecord;
 use neon_redo::change::{Change, HEAP_BLOCKS_PER_VM_PAGE};
-use neon_types::{Fork, Key, RelTag};
+use neon_types::{Fork, Key, KeyRange, RelTag};
 
 use super::sizes::Sizes;
-use super::{Ingest, Step, heap, known};
+use super::{Ingest, Step, full_xid, heap, known};
 use crate::items::{Database, RelMap, RelSize, Tablespace};
 use crate::{Result, Value};
 
 impl Ingest {
+    /// Locks tell who made a relation whose creation was logged without a transaction.
+    pub(super) fn standby(&mut self, step: &mut Step<'_>) -> Result<()> {
+        let Some(StandbyRecord::Locks(locks)) =
+            known(StandbyRecord::decode(step.record)).map_err(step.bad())?
+        else {
+            return Ok(());
+        };
+        let next = self.next_xid(step)?;
+        for lock in locks {
+            let xid = full_xid(lock.xid, next);
+            for spc in self.tablespaces_of(&lock, step)? {
+                let rel = RelTag {
+                    spc,
+                    db: lock.db,
+                    rel: lock.rel,
+                    fork: Fork::Main,
+                };
+                self.sizes.locked(rel, xid, step.start, step.state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns where the files of a new relation may be: a lock names it by its oid, which is the number of its first file.
+    fn tablespaces_of(&mut self, lock: &Lock, step: &Step<'_>) -> Result<Vec<u32>> {
+        let first = RelTag {
+            spc: DEFAULT_TABLESPACE,
+            db: lock.db,
+            rel: lock.rel,
+            fork: Fork::Main,
+        };
+        for fork in [Fork::Main, Fork::Init] {
+            if self.sizes.get(first.with_fork(fork), step.state)?.is_some() {
+                return Ok(vec![DEFAULT_TABLESPACE]);
+            }
+        }
+        let all = KeyRange {
+            start: Key::Tablespace { spc: 0 }.pack(),
+            end: Key::Tablespace { spc: u32::MAX }.pack().next(),
+        };
+        let found = step.state.scan_items(all)?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(key, _)| match key {
+                Key::Tablespace { spc } => Some(spc),
+                _ => None,
+            })
+            .collect())
+    }
+
     pub(super) fn smgr(&mut self, step: &mut Step<'_>) -> Result<()> {
         match known(SmgrRecord::decode(step.record)).map_err(step.bad())? {
             Some(SmgrRecord::Create(rel)) if rel.fork != Fork::FreeSpaceMap => {
-                self.sizes.create(rel, step.end, step.state)
+                let creator = self.creator(step)?;
+                self.sizes.create(rel, creator, step.end, step.state)
             }
             Some(SmgrRecord::Truncate {
                 rel,
@@ -27,7 +80,7 @@ impl Ingest {
             }) => {
                 if heap {
                     // As Postgres: a relation that does not exist is created first.
-                    self.sizes.create(rel, step.end, step.state)?;
+                    self.sizes.create_missing(rel, step.end, step.state)?;
                     self.sizes.truncate(rel, blocks, step.end, step.state)?;
                 }
                 if visibility_map {
@@ -36,6 +89,14 @@ impl Ingest {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Returns the full id of the transaction that wrote the record, 0 when the record names none.
+    fn creator(&mut self, step: &Step<'_>) -> Result<u64> {
+        match step.record.xid {
+            0 => Ok(0),
+            xid => Ok(full_xid(xid, self.next_xid(step)?)),
         }
     }
 
@@ -96,13 +157,18 @@ impl Ingest {
     /// Every relation of one database appears in another, as it is now. No page is copied: the new relation says where its
     /// blocks are to be read.
     fn copy_relations(&mut self, source: (u32, u32), target: (u32, u32), step: &mut Step<'_>) -> Result<()> {
+        let creator = self.creator(step)?;
         for (rel, size) in Sizes::of_database(source.0, source.1, step.state)? {
             let copy = RelTag {
                 spc: target.0,
                 db: target.1,
                 ..rel
             };
-            self.sizes.set(copy, RelSize::copied(rel, step.end, size.size));
+            let size = RelSize {
+                creator: Some(creator),
+                ..RelSize::copied(rel, step.end, size.size)
+            };
+            self.sizes.set(copy, size);
         }
         let map = |(spc, db): (u32, u32)| Key::RelMap { spc, db };
         if let Some(bytes) = step.state.item(map(source))? {

@@ -171,6 +171,7 @@ impl Ingest {
             }
             rmgr::XACT => self.xact(step)?,
             rmgr::SMGR => self.smgr(step)?,
+            rmgr::STANDBY => self.standby(step)?,
             rmgr::CLOG => self.clog(step)?,
             rmgr::COMMIT_TS => self.commit_ts(step)?,
             rmgr::MULTIXACT => self.multixact(step)?,

@@ -11,6 +11,9 @@ use crate::{PageStoreError, Result};
 /// Relations that are remembered at most: beyond that everything is forgotten and looked up again.
 const MAX_REMEMBERED: usize = 1 << 17;
 
+/// How far, in bytes of WAL, the lock of a new relation may be from the record that created it.
+const NEAR: u64 = 1 << 20;
+
 /// Sizes that were looked up or changed; None for a relation that does not exist.
 #[derive(Default)]
 pub(super) struct Sizes {
@@ -53,12 +56,52 @@ impl Sizes {
         Ok(())
     }
 
-    /// The record that ends at `end` creates the fork, unless it exists.
-    pub(super) fn create(&mut self, rel: RelTag, end: Lsn, state: &dyn State) -> Result<()> {
+    /// The record that ends at `end` creates the fork for a transaction (0 while it is not known which), unless it exists.
+    ///
+    /// A relation that another transaction made and that is still here was left by one that never ended: data directories are made
+    /// without it, so that its number may be given again. Its forks go.
+    pub(super) fn create(&mut self, rel: RelTag, creator: u64, end: Lsn, state: &dyn State) -> Result<()> {
+        let left = |size: &RelSize| size.creator.is_some_and(|left| left == 0 || left != creator);
+        if rel.fork == Fork::Main && self.get(rel, state)?.is_some_and(left) {
+            self.drop_relation(rel, state)?;
+        }
+        let known = self.entry(rel, state)?;
+        if known.size.is_none() {
+            known.size = Some(RelSize {
+                creator: Some(creator),
+                ..RelSize::created(end)
+            });
+            self.mark(rel);
+        }
+        Ok(())
+    }
+
+    /// The record that ends at `end` creates the fork, unless it exists, for nobody in particular.
+    pub(super) fn create_missing(&mut self, rel: RelTag, end: Lsn, state: &dyn State) -> Result<()> {
         let known = self.entry(rel, state)?;
         if known.size.is_none() {
             known.size = Some(RelSize::created(end));
             self.mark(rel);
+        }
+        Ok(())
+    }
+
+    /// The record that begins at `start` says that transaction `xid` has locked the relation: it created it, if that was just now and
+    /// the record of the creation named nobody. Others cannot see the relation then.
+    pub(super) fn locked(&mut self, rel: RelTag, xid: u64, start: Lsn, state: &dyn State) -> Result<()> {
+        for fork in [Fork::Main, Fork::Init] {
+            let rel = rel.with_fork(fork);
+            let Some(size) = &mut self.entry(rel, state)?.size else {
+                continue;
+            };
+            let recent = size
+                .cuts
+                .last()
+                .is_some_and(|created| start.bytes_since(created.lsn) < NEAR);
+            if size.creator == Some(0) && recent && (fork == Fork::Init || size.size == 0) {
+                size.creator = Some(xid);
+                self.mark(rel);
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::codec::{Reader, Writer};
 
 const ITEM: &str = "relation size";
 const HAS_COPIED: u8 = 1;
+const HAS_CREATOR: u8 = 2;
 
 /// Most cuts that are kept; see [`RelSize::truncate`].
 pub const MAX_CUTS: usize = 256;
@@ -40,6 +41,9 @@ pub struct RelSize {
     pub cuts: Vec<Cut>,
     /// Where the blocks come from that were never written here.
     pub copied_from: Option<Copied>,
+    /// Full id of the transaction that created the fork, 0 while no record has said which one. None when the fork was imported or
+    /// copied, or when no record created it: then nobody's end decides whether it stays.
+    pub creator: Option<u64>,
 }
 
 impl RelSize {
@@ -49,6 +53,7 @@ impl RelSize {
             size: 0,
             cuts: vec![Cut { keep: 0, lsn }],
             copied_from: None,
+            creator: None,
         }
     }
 
@@ -58,6 +63,7 @@ impl RelSize {
             size,
             cuts: Vec::new(),
             copied_from: None,
+            creator: None,
         }
     }
 
@@ -67,6 +73,7 @@ impl RelSize {
             size: blocks,
             cuts: vec![Cut { keep: 0, lsn }],
             copied_from: Some(Copied { from, lsn, blocks }),
+            creator: None,
         }
     }
 
@@ -109,9 +116,9 @@ impl RelSize {
 
     /// Returns the item's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new()
-            .u8(if self.copied_from.is_some() { HAS_COPIED } else { 0 })
-            .u32(self.size);
+        let copied = if self.copied_from.is_some() { HAS_COPIED } else { 0 };
+        let creator = if self.creator.is_some() { HAS_CREATOR } else { 0 };
+        let mut out = Writer::new().u8(copied | creator).u32(self.size);
         if let Some(copied) = &self.copied_from {
             out = out
                 .u32(copied.from.spc)
@@ -120,6 +127,9 @@ impl RelSize {
                 .u8(copied.from.fork as u8)
                 .u64(copied.lsn.0)
                 .u32(copied.blocks);
+        }
+        if let Some(creator) = self.creator {
+            out = out.u64(creator);
         }
         for cut in &self.cuts {
             out = out.u32(cut.keep).u64(cut.lsn.0);
@@ -131,7 +141,7 @@ impl RelSize {
     pub fn decode(bytes: &[u8]) -> Result<RelSize, ItemError> {
         let mut fields = Reader::new(ITEM, bytes)?;
         let flags = fields.u8()?;
-        if flags & !HAS_COPIED != 0 {
+        if flags & !(HAS_COPIED | HAS_CREATOR) != 0 {
             return Err(fields.bad("flag"));
         }
         let size = fields.u32()?;
@@ -143,6 +153,11 @@ impl RelSize {
                 lsn: Lsn(fields.u64()?),
                 blocks: fields.u32()?,
             })
+        } else {
+            None
+        };
+        let creator = if flags & HAS_CREATOR != 0 {
+            Some(fields.u64()?)
         } else {
             None
         };
@@ -174,6 +189,7 @@ impl RelSize {
             size,
             cuts,
             copied_from,
+            creator,
         })
     }
 }
@@ -234,7 +250,10 @@ mod tests {
     fn items_round_trip_and_damage_is_refused() {
         let mut copied = RelSize::copied(SOURCE, Lsn(u64::MAX - 1), 10);
         copied.truncate(3, Lsn(u64::MAX));
-        for size in [RelSize::imported(0), RelSize::created(Lsn(8)), copied] {
+        let mut created = RelSize::created(Lsn(8));
+        created.creator = Some(1 << 32 | 700);
+        copied.creator = Some(0);
+        for size in [RelSize::imported(0), RelSize::created(Lsn(8)), created, copied] {
             let bytes = size.encode();
             assert_eq!(RelSize::decode(&bytes), Ok(size));
             for length in 0..bytes.len() {
@@ -253,7 +272,7 @@ mod tests {
             })
         );
         assert!(
-            RelSize::decode(&[1, 2, 0, 0, 0, 0]).is_err(),
+            RelSize::decode(&[1, 4, 0, 0, 0, 0]).is_err(),
             "an unknown flag was taken"
         );
         let mut unordered = RelSize::created(Lsn(1));

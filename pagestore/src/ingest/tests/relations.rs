@@ -12,6 +12,7 @@ const HEAP: u8 = 10;
 const HEAP2: u8 = 9;
 const SMGR: u8 = 2;
 const DBASE: u8 = 4;
+const STANDBY: u8 = 8;
 const VM: Fork = Fork::VisibilityMap;
 
 fn create(history: &mut History, rel: neon_types::RelTag) {
@@ -41,7 +42,13 @@ fn touch(history: &mut History, rel: neon_types::RelTag, block: u32) -> Vec<(Key
 fn a_block_reference_extends_its_relation() {
     let mut history = History::new(PgVersion::V15, 0);
     create(&mut history, rel(1));
-    assert_eq!(history.size(rel(1)), Some(RelSize::created(Lsn(0x1100))));
+    assert_eq!(
+        history.size(rel(1)),
+        Some(RelSize {
+            creator: Some(0),
+            ..RelSize::created(Lsn(0x1100))
+        })
+    );
     assert_eq!(touch(&mut history, rel(1), 7).len(), 2);
     assert_eq!(
         touch(&mut history, rel(1), 3).len(),
@@ -50,9 +57,6 @@ fn a_block_reference_extends_its_relation() {
     );
     let size = history.size(rel(1)).expect("a size");
     assert_eq!((size.size, size.floor(3)), (8, Lsn(0x1100)));
-    // Creating again what exists changes nothing, as in Postgres.
-    create(&mut history, rel(1));
-    assert_eq!(history.size(rel(1)), Some(size));
     // A relation that nobody created: floored at the start of the record.
     let start = history.end;
     touch(&mut history, rel(2), 0);
@@ -370,4 +374,60 @@ fn tablespaces_and_relation_maps_are_items() {
         RelMap::decode(&history.items[&key.pack()]).expect("a map").file,
         [9; 512]
     );
+}
+
+#[test]
+fn a_relation_knows_who_created_it() {
+    let mut history = History::new(PgVersion::V15, 0);
+    let create_by = |history: &mut History, xid, rel: neon_types::RelTag| {
+        let main = words(&[rel.spc, rel.db, rel.rel, rel.fork as u32]);
+        let record = history.record(SMGR, 0x10).xid(xid).main(&main);
+        history.take(&record);
+    };
+    let lock = |history: &mut History, xid, rel: neon_types::RelTag| {
+        let main = words(&[1, xid, rel.db, rel.rel]);
+        let record = history.record(STANDBY, 0x00).xid(xid).main(&main);
+        history.take(&record);
+    };
+    let creator = |history: &History, rel| history.size(rel).expect("a size").creator;
+    let (named, locked, filled, late) = (rel(1), rel(2), rel(3), rel(4));
+    create_by(&mut history, 700, named);
+    lock(&mut history, 701, named);
+    assert_eq!(
+        creator(&history, named),
+        Some(700),
+        "the record of the creation counts"
+    );
+
+    // A first record of a transaction names none; its lock does.
+    create_by(&mut history, 0, locked);
+    assert_eq!(creator(&history, locked), Some(0));
+    lock(&mut history, 702, locked);
+    lock(&mut history, 703, locked);
+    assert_eq!(creator(&history, locked), Some(702), "only the first lock counts");
+
+    // Who locks a relation that holds something, or long after, may be anybody.
+    create_by(&mut history, 0, filled);
+    let record = history.record(11, 0).block(NewBlock::new(0, filled, 0));
+    history.take(&record);
+    lock(&mut history, 704, filled);
+    assert_eq!(creator(&history, filled), Some(0));
+    create_by(&mut history, 0, late);
+    history.end = history.end + (1 << 20);
+    lock(&mut history, 705, late);
+    assert_eq!(creator(&history, late), Some(0));
+    // What a transaction that never ended left behind is not part of a relation that gets its number.
+    for block in [0, 5] {
+        touch(&mut history, named, block);
+    }
+    create_by(&mut history, 700, named);
+    assert_eq!(
+        history.size(named).expect("a size").size,
+        6,
+        "creating it again changes nothing, as in Postgres"
+    );
+    create_by(&mut history, 900, named);
+    let end = history.end;
+    let size = history.size(named).expect("a size");
+    assert_eq!((size.size, size.floor(0), size.creator), (0, end, Some(900)));
 }
