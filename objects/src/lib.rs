@@ -16,6 +16,7 @@ mod reflog;
 mod refs;
 mod staging;
 mod store;
+mod uses;
 mod writer;
 
 pub use ancestry::{Line, Relation};
@@ -26,5 +27,6 @@ pub use lock::{Holder, RepoLock};
 pub use reflog::ReflogEntry;
 pub use refs::{Expect, RefEdit, Refs};
 pub use staging::Staging;
-pub use store::{Incoming, ObjectStore};
+pub use store::{Incoming, ObjectStore, StoredFile};
+pub use uses::{Hold, Sweep, Used, Uses};
 pub use writer::ObjectWriter;

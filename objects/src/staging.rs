@@ -42,6 +42,20 @@ impl Staging {
         })
     }
 
+    /// Returns the lock of a file that is being received, none when a transfer has it or it is gone.
+    pub(crate) fn lock_idle(path: &Path) -> Result<Option<File>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ObjectsError::io("open", path)(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(ObjectsError::io("lock", path)(error)),
+        }
+    }
+
     /// Refuses to grow beyond `bytes`: a sender cannot fill the disk with an object that was announced to be short.
     pub fn limited(mut self, bytes: u64) -> Staging {
         self.limit = bytes;

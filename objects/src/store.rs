@@ -1,8 +1,9 @@
 //! The content-addressed store: `objects/3f/9a12...`, each file named by the BLAKE3 of its bytes and never changed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use neon_types::{CommitId, ObjectId, Prefix};
 use crate::commit::{COMMIT_MAGIC, Commit, MAX_COMMIT};
 use crate::durable::{self, create_directories, sync_directory};
 use crate::staging::Staging;
+use crate::uses::{Hold, Sweep, Used, Uses};
 use crate::writer::ObjectWriter;
 use crate::{ObjectsError, Result};
 
@@ -26,6 +28,29 @@ pub struct ObjectStore {
     directory: Arc<Path>,
     /// Fan-out directories whose entry in `objects/` this process knows to be durable.
     durable: Arc<[AtomicBool; 256]>,
+    uses: Uses,
+}
+
+/// A file of the store, as a collector knows it again: one that was put again meanwhile is another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its inode.
+    pub inode: u64,
+}
+
+impl StoredFile {
+    fn at(path: &Path) -> Result<Option<StoredFile>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(StoredFile {
+                len: metadata.len(),
+                inode: metadata.ino(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ObjectsError::io("look at", path)(error)),
+        }
+    }
 }
 
 /// An object that was received in part.
@@ -47,6 +72,7 @@ impl ObjectStore {
         Ok(ObjectStore {
             directory: directory.into(),
             durable: Arc::new([const { AtomicBool::new(false) }; 256]),
+            uses: Uses::default(),
         })
     }
 
@@ -65,6 +91,69 @@ impl ObjectStore {
     /// Returns true when the object is here; its bytes are not looked at.
     pub fn contains(&self, id: ObjectId) -> bool {
         self.path(id).is_file()
+    }
+
+    /// Keeps objects that are put, or touched, from now on from being collected until the hold is dropped: to be taken before the first
+    /// of them, and dropped when something names them.
+    pub fn hold(&self) -> Hold {
+        self.uses.hold()
+    }
+
+    /// Returns true when the object is here, and will be for as long as a hold lives that was taken before.
+    pub fn touch(&self, id: ObjectId) -> bool {
+        self.uses.using(Used::Object(id), || self.contains(id))
+    }
+
+    /// Returns the uses that a collector respects.
+    pub fn uses(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// Returns what a collector must know of an object's file, none when it is not here.
+    pub fn stored_file(&self, id: ObjectId) -> Result<Option<StoredFile>> {
+        StoredFile::at(&self.path(id))
+    }
+
+    /// The same of an object that was received in part.
+    pub fn incoming_file(&self, id: ObjectId) -> Result<Option<StoredFile>> {
+        StoredFile::at(&self.incoming_path(id))
+    }
+
+    /// Deletes the object's very file, unless it is used; returns whether it went. The deletion is durable after
+    /// [`ObjectStore::sync_removals`].
+    pub fn remove_unused(&self, sweep: &Sweep, id: ObjectId, file: StoredFile) -> Result<bool> {
+        let path = self.path(id);
+        let removed = sweep.unless_used(Used::Object(id), || {
+            if StoredFile::at(&path)? != Some(file) {
+                return Ok(false);
+            }
+            fs::remove_file(&path)
+                .map(|()| true)
+                .map_err(ObjectsError::io("remove", &path))
+        });
+        removed.unwrap_or(Ok(false))
+    }
+
+    /// Deletes what was received of an object, unless a transfer goes on with it, or has since the file was looked at.
+    pub fn remove_idle_incoming(&self, id: ObjectId, file: StoredFile) -> Result<bool> {
+        let path = self.incoming_path(id);
+        if StoredFile::at(&path)? != Some(file) {
+            return Ok(false);
+        }
+        match Staging::lock_idle(&path)? {
+            // It may have grown before the lock was ours.
+            Some(_lock) if StoredFile::at(&path)? == Some(file) => durable::remove(&path),
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes deletions of these objects durable.
+    pub fn sync_removals(&self, ids: impl IntoIterator<Item = ObjectId>) -> Result<()> {
+        let fans: BTreeSet<PathBuf> = ids
+            .into_iter()
+            .filter_map(|id| self.path(id).parent().map(Path::to_owned))
+            .collect();
+        fans.iter().try_for_each(|fan| sync_directory(fan))
     }
 
     /// Opens the object for reading; its bytes are not verified.
@@ -265,7 +354,9 @@ impl ObjectStore {
             }
         }
         // An object that is already there is replaced: the same bytes, or a damaged copy that this heals.
-        fs::rename(temporary, &path).map_err(ObjectsError::io("rename a new object to", &path))?;
+        self.uses
+            .using(Used::Object(id), || fs::rename(temporary, &path))
+            .map_err(ObjectsError::io("rename a new object to", &path))?;
         sync_directory(fan)
     }
 

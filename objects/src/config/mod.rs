@@ -4,6 +4,7 @@
 //! holding the repository's lock: load, change, save.
 
 mod settings;
+pub mod span;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -18,6 +18,10 @@ pub enum SettingKind {
     },
     /// `Name <mail>`
     Author,
+    /// A length of time, as `36h`; see [`super::span::parse_duration`].
+    Duration,
+    /// `on` or `off`
+    Switch,
 }
 
 /// One setting of a repository.
@@ -57,6 +61,24 @@ pub const SETTINGS: &[SettingSpec] = &[
         default: "256",
         doc: "Megabytes of WAL after which a timeline is sealed in the background",
     },
+    SettingSpec {
+        key: "gc.auto",
+        kind: SettingKind::Switch,
+        default: "on",
+        doc: "Whether a running daemon collects garbage, once an hour",
+    },
+    SettingSpec {
+        key: "gc.grace",
+        kind: SettingKind::Duration,
+        default: "24h",
+        doc: "How long garbage is kept after it was found; longer than any transfer takes",
+    },
+    SettingSpec {
+        key: "gc.reflog",
+        kind: SettingKind::Duration,
+        default: "90d",
+        doc: "How long commits are kept that a branch or tag, which still exists, named before",
+    },
 ];
 
 const ENDPOINT_SETTINGS: &str = "settings";
@@ -94,6 +116,19 @@ impl Config {
             key: key.to_owned(),
             value,
             problem: "expected a number".to_owned(),
+        })
+    }
+
+    /// Returns the length of time of a setting, its default when it is not set; an error when somebody wrote something else there.
+    pub fn get_duration(&self, key: &str) -> Result<Option<std::time::Duration>> {
+        let Some(value) = self.get(key)? else {
+            return Ok(None);
+        };
+        let duration = super::span::parse_duration(&value);
+        duration.map(Some).ok_or_else(|| ObjectsError::BadSetting {
+            key: key.to_owned(),
+            value,
+            problem: "expected a length of time, as 90s, 15m, 36h, 7d or 2w".to_owned(),
         })
     }
 
@@ -254,6 +289,13 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
             .filter(|number| (min..=max).contains(number))
             .map(Value::from)
             .ok_or_else(|| bad(format!("expected a number from {min} to {max}"))),
+        SettingKind::Duration => super::span::parse_duration(value)
+            .map(|_| Value::from(value))
+            .ok_or_else(|| bad("expected a length of time, as 90s, 15m, 36h, 7d or 2w".to_owned())),
+        SettingKind::Switch => match value {
+            "on" | "off" => Ok(Value::from(value)),
+            _ => Err(bad("expected on or off".to_owned())),
+        },
         SettingKind::Author => {
             let text = one_line(spec.key, value)?;
             let well_formed = text

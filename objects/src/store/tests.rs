@@ -178,3 +178,45 @@ fn commits_are_told_from_other_objects() {
         Err(ObjectsError::BadCommit(_))
     ));
 }
+
+#[test]
+fn a_collector_deletes_the_file_that_it_saw_and_nothing_that_is_used() {
+    let (_dir, store) = store();
+    let id = store.put(b"one").expect("stored");
+    let seen = store.stored_file(id).expect("looked").expect("there");
+    let sweep = store.uses().sweep();
+    store.put(b"one").expect("stored again");
+    assert!(!store.remove_unused(&sweep, id, seen).expect("refused"));
+    drop(sweep);
+    let sweep = store.uses().sweep();
+    assert!(
+        !store.remove_unused(&sweep, id, seen).expect("refused"),
+        "another file since it was seen"
+    );
+    let seen = store.stored_file(id).expect("looked").expect("there");
+    let hold = store.hold();
+    assert!(store.touch(id));
+    assert!(!store.remove_unused(&sweep, id, seen).expect("refused"));
+    drop((hold, sweep));
+    let sweep = store.uses().sweep();
+    assert!(store.remove_unused(&sweep, id, seen).expect("removed"));
+    store.sync_removals([id]).expect("durable");
+    assert!(!store.touch(id), "gone: nobody may rely on it");
+    assert!(!store.remove_unused(&sweep, id, seen).expect("nothing to do"));
+}
+
+#[test]
+fn what_arrives_is_collected_only_while_no_transfer_has_it() {
+    let (_dir, store) = store();
+    let id = hash(b"hello world");
+    let mut staging = store.staging(id).expect("begun");
+    staging.append(b"hello ").expect("taken");
+    let seen = store.incoming_file(id).expect("looked").expect("there");
+    assert!(!store.remove_idle_incoming(id, seen).expect("busy"));
+    staging.append(b"world").expect("taken");
+    drop(staging);
+    assert!(!store.remove_idle_incoming(id, seen).expect("it has grown"));
+    let seen = store.incoming_file(id).expect("looked").expect("there");
+    assert!(store.remove_idle_incoming(id, seen).expect("removed"));
+    assert!(store.incoming().expect("listed").is_empty());
+}
