@@ -15,6 +15,7 @@ mod boundaries;
 mod error;
 mod failpoint;
 mod fsck;
+mod gc;
 mod layer;
 mod map;
 mod store;
@@ -29,12 +30,13 @@ pub use boundaries::RecordSpan;
 pub use error::{PageStoreError, Result};
 pub use failpoint::{Failure, failpoint, set_failpoint};
 pub use fsck::{Finding, fsck};
+pub use gc::{References, StoredKind, TimelineNode};
 pub use ingest::{Effect, Ingest, State};
 pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, SealedLayer};
 pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
-    AcceptPart, ClusterFacts, ImportFacts, ReceivedTimeline, SlicePart, Timeline, TimelineState, WalPin,
-    WalReader,
+    AcceptPart, ClusterFacts, ImportFacts, PartsPin, ReceivedTimeline, SlicePart, Timeline, TimelineState,
+    WalPin, WalReader,
 };
 pub use value::{MAX_VALUE, Value};

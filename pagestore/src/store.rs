@@ -1,13 +1,14 @@
 //! The page store of a repository: its timelines, opened when they are asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neon_objects::{ObjectStore, durable};
-use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
+use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
 
+use crate::gc::LiveMaps;
 use crate::layer::LayerCache;
 use crate::map::{Chunks, LayerMap};
 use crate::timeline::{ReceivedTimeline, TimelineState, WAL_DIRECTORY};
@@ -52,6 +53,7 @@ pub(crate) struct Core {
     pub objects: Arc<ObjectStore>,
     pub cache: LayerCache,
     pub chunks: Chunks,
+    pub live: LiveMaps,
     pub settings: Settings,
 }
 
@@ -255,6 +257,7 @@ impl PageStore {
         let core = Arc::new(Core {
             cache: LayerCache::new(settings.layer_cache, settings.block_cache),
             chunks: Chunks::default(),
+            live: LiveMaps::default(),
             objects,
             settings,
         });
@@ -375,12 +378,12 @@ impl PageStore {
     ///
     /// Errors: [`PageStoreError::TimelineNeeded`] while another one forks from it.
     pub fn remove(&self, id: TimelineId) -> Result<()> {
-        if let Some((child, _)) = self.children(id).first() {
-            return Err(PageStoreError::TimelineNeeded {
-                timeline: id,
-                child: *child,
-            });
-        }
+        let aside = self.set_aside(id)?;
+        fs::remove_dir_all(&aside).map_err(PageStoreError::io("remove", &aside))
+    }
+
+    /// Forgets a timeline and renames its directory, which the next opening of the store would remove.
+    pub(crate) fn forget(&self, id: TimelineId) -> Result<PathBuf> {
         let directory = self.registry.path(id);
         let mut known = lock(&self.registry.known);
         if known.ancestors.remove(&id).is_none() {
@@ -388,14 +391,13 @@ impl PageStore {
         }
         known.open.remove(&id);
         drop(known);
-        let condemned = self
+        let aside = self
             .registry
             .directory
             .join(format!("{}removed-{id}", durable::TEMPORARY_PREFIX));
-        fs::rename(&directory, &condemned).map_err(PageStoreError::io("remove", &directory))?;
+        fs::rename(&directory, &aside).map_err(PageStoreError::io("remove", &directory))?;
         durable::sync_directory(&self.registry.directory)?;
-        fs::remove_dir_all(&condemned).map_err(PageStoreError::io("remove", &condemned))?;
-        Ok(())
+        Ok(aside)
     }
 
     /// Returns the sizes that the store works with.
@@ -409,19 +411,13 @@ impl PageStore {
         LayerMap::read_sharing(&core.objects, id, &core.chunks)
     }
 
-    /// Returns every object that timelines name: layer maps with their chunks, and the layers in them. What is not among them, nor held by
-    /// something else, may be collected. Errors when a map cannot be read: then nothing is known.
-    pub fn referenced(&self) -> Result<BTreeSet<ObjectId>> {
-        let mut objects = BTreeSet::new();
-        for id in self.list() {
-            if let Some(map) = TimelineState::read(id, &self.directory_of(id))?.layer_map {
-                objects.insert(map.0);
-                let map = self.layer_map(map)?;
-                objects.extend(map.objects());
-                objects.extend(map.entries().map(|entry| entry.layer.0));
-            }
-        }
-        Ok(objects)
+    /// Returns the maps that readers in this process may hold.
+    pub(crate) fn live_maps(&self) -> Vec<Arc<LayerMap>> {
+        self.registry.core.live.all()
+    }
+
+    pub(crate) fn layer_cache(&self) -> &LayerCache {
+        &self.registry.core.cache
     }
 
     pub(crate) fn directory_of(&self, id: TimelineId) -> PathBuf {

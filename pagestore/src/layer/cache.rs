@@ -35,6 +35,13 @@ impl<K: Copy + Eq + Hash, V: Clone> Bounded<K, V> {
         Some(value.clone())
     }
 
+    fn remove(&mut self, key: &K) {
+        if let Some((_, weight, _)) = self.entries.remove(key) {
+            self.weight -= weight;
+            self.order.retain(|other| other != key);
+        }
+    }
+
     fn put(&mut self, key: K, value: V, weight: usize) {
         if weight > self.limit || self.entries.contains_key(&key) {
             return;
@@ -93,6 +100,11 @@ impl LayerCache {
         Ok(layer)
     }
 
+    /// Forgets a layer that was deleted: an open file would keep its bytes on the disk.
+    pub(crate) fn forget(&self, id: LayerId) {
+        lock(&self.layers).remove(&id);
+    }
+
     /// Returns a decompressed block.
     pub(crate) fn block(&self, layer: &Layer, block: usize) -> Result<Arc<Vec<u8>>> {
         let key = (layer.id(), block);
@@ -123,5 +135,12 @@ mod tests {
         cache.put(3, 'd', 11);
         assert_eq!(cache.get(&3), None);
         assert!(cache.weight <= 10);
+        cache.remove(&0);
+        cache.remove(&0);
+        cache.put(4, 'e', 6);
+        assert_eq!(
+            (cache.get(&0), cache.get(&2), cache.get(&4)),
+            (None, Some('c'), Some('e'))
+        );
     }
 }

@@ -5,7 +5,7 @@ use neon_types::{KeyRange, Lsn, LsnRange, PACKED_KEY_SIZE, PackedKey};
 use crate::value::{MAX_VALUE, is_tag};
 
 /// First bytes of a layer.
-pub(super) const MAGIC: [u8; 8] = *b"NEONLAYR";
+pub(crate) const MAGIC: [u8; 8] = *b"NEONLAYR";
 /// Last bytes of a layer.
 pub(super) const END_MAGIC: [u8; 8] = *b"NEONLEND";
 /// Format version.

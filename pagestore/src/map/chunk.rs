@@ -66,9 +66,11 @@ impl Chunk {
         self.stored().is_none() && self.entries.len() <= MAX_INLINE
     }
 
-    /// Stores it, if that was not done, and returns its name.
+    /// Stores it, if that was not done or it was collected since, and returns its name.
     pub(super) fn store(&self, objects: &ObjectStore) -> Result<ObjectId> {
-        if let Some(id) = self.stored.get() {
+        if let Some(id) = self.stored.get()
+            && objects.touch(*id)
+        {
             return Ok(*id);
         }
         let id = objects.put(&super::codec::encode_chunk(&self.entries))?;

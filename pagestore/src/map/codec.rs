@@ -19,6 +19,8 @@ const MAGIC: [u8; 8] = *b"NEONLMAP";
 const VERSION: u32 = 2;
 const HEADER: usize = 32;
 const CHUNK_MAGIC: [u8; 8] = *b"NEONLMCH";
+/// First bytes of layer maps and of their chunks.
+pub(crate) const MAGICS: [[u8; 8]; 2] = [MAGIC, CHUNK_MAGIC];
 const CHUNK_VERSION: u32 = 1;
 const CHUNK_HEADER: usize = 16;
 const ENTRY: usize = 112;

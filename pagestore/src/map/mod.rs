@@ -16,6 +16,7 @@ use crate::layer::{LayerFooter, LayerKind, SealedLayer};
 use chunk::{CHUNK_LAYERS, Part, age};
 
 pub(crate) use chunk::Chunks;
+pub(crate) use codec::MAGICS;
 pub(crate) use cover::gap;
 pub(crate) use plan::Visit;
 

@@ -48,6 +48,7 @@ impl Timeline {
         if self.ancestor.is_some() && !self.is_based() {
             return Err(self.refused(format!("its ancestor is not held up to {}", self.start)));
         }
+        let _hold = self.core.objects.hold();
         let mut entries = Vec::new();
         let mut wal = Vec::new();
         for part in parts {

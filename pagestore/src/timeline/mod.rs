@@ -30,7 +30,7 @@ use neon_types::{Lsn, LsnRange, Position, TimelineId};
 
 pub use accept::AcceptPart;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
-pub use transfer::{SlicePart, WalReader};
+pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use wal::Pin as WalPin;
 
 use crate::boundaries::RecordSpan;
@@ -104,6 +104,9 @@ impl Timeline {
             )?)),
             None => None,
         };
+        if let Some(map) = &map {
+            core.live.add(map);
+        }
         let fits = |sealed: Lsn| sealed == state.sealed;
         if map
             .as_ref()

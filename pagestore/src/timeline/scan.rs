@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use neon_postgres::Page;
 use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag};
@@ -13,7 +14,7 @@ use super::read::Found;
 use super::wal::Pin;
 use super::{Timeline, read};
 use crate::layer::LayerCursor;
-use crate::map::Visit;
+use crate::map::{LayerMap, Visit};
 use crate::value::{Value, is_whole_tag};
 use crate::{PageStoreError, Result};
 
@@ -40,6 +41,8 @@ struct Merge<'a> {
     /// (Lower bound of) the next key of each source.
     heap: BinaryHeap<Reverse<(PackedKey, usize)>>,
     _pins: Vec<Pin>,
+    /// A layer that was not opened yet stays as long as a map that lists it is held.
+    _maps: Vec<Arc<LayerMap>>,
 }
 
 impl<'a> Merge<'a> {
@@ -50,6 +53,7 @@ impl<'a> Merge<'a> {
             sources: Vec::new(),
             heap: BinaryHeap::new(),
             _pins: Vec::new(),
+            _maps: Vec::new(),
         };
         merge.add_sources(timeline, lsn);
         merge
@@ -88,6 +92,7 @@ impl<'a> Merge<'a> {
                         Source::Waiting(visit),
                     );
                 }
+                self._maps.push(map);
             }
             (None, Some(ancestor)) => self.add_sources(ancestor, lsn.min(timeline.start())),
             (None, None) => {}

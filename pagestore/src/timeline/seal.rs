@@ -29,6 +29,8 @@ impl Timeline {
     ///
     /// After an error nothing is lost and nothing has changed: call it again.
     pub fn seal(&self) -> Result<Option<Lsn>> {
+        // What is written is named by the state at the end.
+        let _hold = self.core.objects.hold();
         // The map lists what lies below the fork too, so that must be sealed first.
         self.seal_ancestor()?;
         let _sealing = lock(&self.sealing);
@@ -89,14 +91,16 @@ impl Timeline {
         let Some(theirs) = theirs.filter(|map| map.sealed() >= self.start()) else {
             return Ok(());
         };
-        let map = theirs.clipped(self.start());
+        let _hold = self.core.objects.hold();
+        let map = Arc::new(theirs.clipped(self.start()));
         let id = map.write(&self.core.objects)?;
+        self.core.live.add(&map);
         let mut state = lock(&self.state);
         let mut next = state.clone();
         next.layer_map = Some(id);
         next.write(&self.directory)?;
         *state = next;
-        write(&self.memory).map = Some(Arc::new(map));
+        write(&self.memory).map = Some(map);
         Ok(())
     }
 
@@ -192,6 +196,7 @@ impl Timeline {
         sealed: Lsn,
         wal_base: Option<Lsn>,
     ) -> Result<()> {
+        self.core.live.add(&map);
         let mut state = lock(&self.state);
         let mut next = state.clone();
         next.layer_map = Some(id);

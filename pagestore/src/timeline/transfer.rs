@@ -129,6 +129,12 @@ fn choose(range: LsnRange, wal_start: Lsn, sealed: Lsn, layers: Vec<SlicePart>) 
     layers.into_iter().chain(wal).collect()
 }
 
+/// Keeps what a transfer was planned with, while it lives.
+pub struct PartsPin(
+    #[expect(dead_code, reason = "it is its life that counts")] Pin,
+    #[expect(dead_code, reason = "it is its life that counts")] Option<Arc<LayerMap>>,
+);
+
 impl Timeline {
     /// Returns the ranges of this timeline of which every key can be read at every record boundary: from its start, a
     /// readable state, to its end. Nothing while the base of an import, or the
@@ -146,6 +152,11 @@ impl Timeline {
     /// Returns the parts, oldest first, that bring a peer who can read this timeline at `from` to `to`; without `from`, one who
     /// has nothing of it: for an import its base, for a fork the state at the fork is then taken to be there.
     pub fn plan_slice(&self, from: Option<Lsn>, to: Lsn) -> Result<Vec<SlicePart>> {
+        let map = read(&self.memory).map.clone();
+        self.plan_by(map.as_deref(), from, to)
+    }
+
+    fn plan_by(&self, map: Option<&LayerMap>, from: Option<Lsn>, to: Lsn) -> Result<Vec<SlicePart>> {
         self.check_readable(to)?;
         let start = from.unwrap_or(self.start);
         if start < self.start || to < self.start {
@@ -154,13 +165,17 @@ impl Timeline {
         let is_root = self.ancestor.is_none();
         let base = (is_root && from.is_none()).then_some(self.start);
         let range = LsnRange { start, end: to };
-        let (map, sealed) = {
-            let memory = read(&self.memory);
-            let sealed = memory.map.as_ref().map_or(self.start, |map| map.sealed());
-            (memory.map.clone(), sealed.max(self.start))
-        };
-        let layers = map.map(|map| layers_for(&map, range, base)).unwrap_or_default();
+        let sealed = map.map_or(self.start, LayerMap::sealed).max(self.start);
+        let layers = map.map(|map| layers_for(map, range, base)).unwrap_or_default();
         Ok(choose(range, self.wal_start(), sealed, layers))
+    }
+
+    /// The same, with what keeps the WAL and the layers that the parts are made of until it is dropped.
+    pub fn plan_kept(&self, from: Option<Lsn>, to: Lsn) -> Result<(Vec<SlicePart>, PartsPin)> {
+        let wal = self.keep_wal(from);
+        let map = read(&self.memory).map.clone();
+        let parts = self.plan_by(map.as_deref(), from, to)?;
+        Ok((parts, PartsPin(wal, map)))
     }
 
     /// Keeps the WAL that parts of this timeline are made of until the pin is dropped. To be taken before they are planned, from where
