@@ -139,6 +139,7 @@ commands! {
     Serve => serve,
     User => user,
     Fsck => fsck,
+    Gc => gc,
     Config => config,
     Completion => completion,
     #[command(hide = true)]

@@ -153,6 +153,8 @@ pub enum Request {
     Fetch(Transfer),
     /// Checks every object, ref, commit and layer map.
     Fsck,
+    /// Condemns garbage, and deletes what was condemned long enough ago.
+    Gc(Gc),
     /// Reads a setting.
     ConfigGet {
         /// Dotted key.
@@ -193,6 +195,16 @@ pub struct Transfer {
     /// Password for the origin, from the caller's environment or terminal; never logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+}
+
+/// What `neon gc` needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gc {
+    /// Plan only.
+    pub dry_run: bool,
+    /// How long garbage is kept after it was found; `gc.grace` when absent.
+    pub grace_seconds: Option<u64>,
 }
 
 /// What `neon init` needs.
@@ -264,6 +276,8 @@ pub enum Response {
     Transferred(Vec<Transferred>),
     /// `fsck`
     Checked(Checked),
+    /// `gc`
+    Collected(Collected),
     /// `config get`
     Setting(Setting),
 }
@@ -635,6 +649,39 @@ pub struct Finding {
     pub object: Option<ObjectId>,
     /// What it belongs to and what is wrong.
     pub message: String,
+}
+
+/// What a collection of garbage did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// How long garbage is kept after it was found.
+    pub grace_seconds: u64,
+    /// Found to be garbage for the first time.
+    pub condemned: Vec<Garbage>,
+    /// Deleted; in a dry run: what would be, if nothing uses it again.
+    pub deleted: Vec<Garbage>,
+    /// Condemned, and waiting for the grace to pass.
+    pub waiting: Vec<Garbage>,
+    /// The caller went away: the rest is for the next run.
+    pub interrupted: bool,
+    /// Why some of what waits does so longer than the grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+}
+
+/// Something that nothing needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Garbage {
+    /// `commit`, `timeline`, `layer`, `map`, `incoming` (received in part) or `object` (received WAL).
+    pub kind: String,
+    /// Its id in full.
+    pub id: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When it was condemned, RFC 3339.
+    pub since: String,
 }
 
 /// One setting.

@@ -18,6 +18,12 @@ impl Repository {
     }
 
     fn dispatch(self: &Arc<Self>, request: Request, progress: &mut dyn ProgressSink) -> Result<Response> {
+        if let Request::Gc(request) = request {
+            // It respects what others hold, so it holds nothing itself.
+            return self.gc(&request, progress).map(Response::Collected);
+        }
+        // Objects that are put before anything names them stay until the command is over.
+        let _hold = self.objects.hold();
         match request {
             // These read, and may run beside anything.
             Request::Status => return self.status().map(Response::Status),

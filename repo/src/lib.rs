@@ -5,6 +5,7 @@
 
 pub mod api;
 mod branches;
+mod clock;
 mod clone;
 mod commits;
 mod compare;
@@ -13,6 +14,7 @@ mod endpoint;
 mod error;
 mod export;
 mod fsck;
+mod gc;
 mod handle;
 mod history;
 mod init;
@@ -40,6 +42,8 @@ pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
 pub use init::init;
+/// Lengths of time and amounts of bytes as people write them.
+pub use neon_objects::config::span;
 /// The redo oracle, for `neon dev oracle`.
 pub use neon_redo::oracle;
 pub use repository::{OpenOptions, Repository};

@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use neon_objects::ancestry::Line;
-use neon_objects::{Expect, ObjectsError, RefEdit, Staging};
+use neon_objects::{Expect, ObjectsError, RefEdit, Staging, Used};
 use neon_pagestore::{AcceptPart, PageStoreError, ReceivedTimeline, SlicePart};
 use neon_remotes::{
     Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, Options, Part,
@@ -12,7 +12,7 @@ use neon_remotes::{
     TimelineFacts, stretches,
 };
 use neon_transport::Channel;
-use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position};
+use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId};
 
 use crate::error::RepoError;
 use crate::history::Place;
@@ -92,7 +92,8 @@ impl Catalog for Repository {
     }
 
     fn commit(&self, id: CommitId) -> Local<Option<Vec<u8>>> {
-        if !self.objects.contains(id.0) {
+        // Who asks may name it next.
+        if !self.objects.touch(id.0) {
             return Ok(None);
         }
         match self.objects.read_commit(id) {
@@ -189,10 +190,9 @@ impl Source for Repository {
             if from.is_some_and(|from| from >= upto) {
                 continue;
             }
-            plan.keeps.push(timeline.keep_wal(from));
-            for part in timeline.plan_slice(from, upto).map_err(pages)? {
-                plan.parts.push(planned(step, &part));
-            }
+            let (parts, keep) = timeline.plan_kept(from, upto).map_err(pages)?;
+            plan.keeps.push(keep);
+            plan.parts.extend(parts.iter().map(|part| planned(step, part)));
         }
         Ok(plan)
     }
@@ -272,7 +272,7 @@ impl Sink for Repository {
     fn possession(&self, path: &[Step], end: Lsn) -> Local<Possession> {
         let mut possession = Possession::default();
         for (step, upto) in stretches(path, end) {
-            if !self.pages.contains(step.timeline) {
+            if !self.use_timeline(step.timeline) {
                 continue;
             }
             let timeline = self.pages.get(step.timeline).map_err(pages)?;
@@ -296,7 +296,8 @@ impl Sink for Repository {
     }
 
     fn staged(&self, part: &Part) -> Local<u64> {
-        if self.objects.contains(part.id) {
+        // What is here already is not sent: it must stay until it is taken in.
+        if self.objects.touch(part.id) {
             return Ok(part.len);
         }
         let incoming = self.objects.incoming().map_err(objects)?;
@@ -317,7 +318,7 @@ impl Sink for Repository {
     fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Local<()> {
         let _exclusive = self.exclusive();
         for facts in &acceptance.timelines {
-            if !self.pages.contains(facts.id) {
+            if !self.use_timeline(facts.id) {
                 self.pages
                     .create_received(&ReceivedTimeline {
                         id: facts.id,
@@ -400,6 +401,12 @@ impl Sink for Repository {
 }
 
 impl Repository {
+    /// Returns true when the timeline is here, and will be until the conversation is over, whether a ref leads to it or not.
+    fn use_timeline(&self, id: TimelineId) -> bool {
+        let uses = self.objects.uses();
+        uses.using(Used::Timeline(id), || self.pages.contains(id))
+    }
+
     /// The commit that arrived must be what our own reading of its position says (law 6).
     fn check_arrived(&self, acceptance: &Acceptance) -> Local<()> {
         let commit = Repository::commit(self, acceptance.target)?;
@@ -431,6 +438,8 @@ impl Repository {
         who: &str,
     ) -> Result<neon_remotes::Served, RemoteError> {
         let options = Options::default();
+        // What arrives, or is cut out of a layer, is named by nothing before the conversation is over.
+        let _hold = self.objects.hold();
         tracing::debug!(who, %command, "serving");
         match command {
             Command::Push { branch, timeline } => {

@@ -8,6 +8,7 @@ use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
+use crate::clock::Clock;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
 use crate::instance;
@@ -38,6 +39,8 @@ pub struct Repository {
     pub(crate) endpoints: Endpoints,
     /// Held by every command that moves refs, timelines or endpoints.
     pub(crate) commands: Mutex<()>,
+    /// Held by the one that collects garbage.
+    pub(crate) collecting: Mutex<()>,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
     pub(crate) writer: RepoId,
     _lock: RepoLock,
@@ -70,6 +73,8 @@ impl Repository {
             });
         }
         let writer = instance::writer(neon_dir, &*world)?;
+        // So that the daemon's hourly looks are not the only ones that a jump is told by.
+        Clock::glance(neon_dir, &*world)?;
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
         // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
         objects.sweep_temporaries()?;
@@ -82,6 +87,7 @@ impl Repository {
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
             commands: Mutex::new(()),
+            collecting: Mutex::new(()),
             writer,
             _lock: lock,
         })

@@ -42,7 +42,7 @@ fn daemon_pid(neon_dir: &Path) -> Option<u32> {
 }
 
 /// Returns the bytes of the files below a directory; what vanishes meanwhile does not count.
-fn bytes_below(directory: &Path) -> u64 {
+pub(crate) fn bytes_below(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else {
         return 0;
     };

@@ -5,17 +5,29 @@ use std::sync::Arc;
 
 use neon_compute::SearchPath;
 use neon_types::{RepoId, TimelineId};
+use serde::{Deserialize, Serialize};
 
 /// What the repository asks of the world outside.
 pub trait World: Send + Sync {
     /// Returns microseconds since 1970-01-01 UTC.
     fn now(&self) -> i64;
+    /// Returns how long the machine has been up, none where that cannot be known.
+    fn boot(&self) -> Option<Boot>;
     /// Returns 16 bytes that nobody else has.
     fn random(&self) -> [u8; 16];
     /// Returns the author of commits when none is configured: `name <name@host>`.
     fn default_author(&self) -> String;
     /// Returns where to look for Postgres.
     fn search_path(&self) -> SearchPath;
+}
+
+/// A boot of the machine, and how long ago it was: what a clock that is set cannot change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Which boot.
+    pub id: String,
+    /// Microseconds since, those in which the machine slept included.
+    pub uptime: i64,
 }
 
 /// The real world: system clock, the kernel's random numbers, the process's environment.
@@ -30,6 +42,16 @@ pub struct RealWorld {
 impl World for RealWorld {
     fn now(&self) -> i64 {
         jiff::Timestamp::now().as_microsecond()
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let seconds: f64 = uptime.split(' ').next()?.parse().ok()?;
+        Some(Boot {
+            id: id.trim().to_owned(),
+            uptime: (seconds * 1e6) as i64,
+        })
     }
 
     fn random(&self) -> [u8; 16] {

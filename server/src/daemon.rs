@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often it looks whether it is idle, and whether those who listen through it are still there.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How often garbage is collected.
+const COLLECT: Duration = Duration::from_secs(60 * 60);
+
 /// One repository and those who wait for it.
 pub struct Daemon {
     repository: Arc<Repository>,
@@ -139,6 +142,7 @@ pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiErr
     std::fs::write(neon_dir.join("neon.pid"), format!("{}\n", std::process::id()))
         .map_err(|error| local("pid_file", "cannot write neon.pid", error))?;
     let daemon = Daemon::new(Arc::clone(repository));
+    collect_now_and_then(repository);
     let router = rest::router(Arc::clone(&daemon));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -146,6 +150,24 @@ pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiErr
         }
     });
     Ok(daemon)
+}
+
+/// Collects garbage once an hour for as long as the repository is open here. The thread ends with the process: a collection that is cut is
+/// harmless.
+fn collect_now_and_then(repository: &Arc<Repository>) {
+    let repository = Arc::downgrade(repository);
+    let collecting = move || {
+        loop {
+            std::thread::sleep(COLLECT);
+            let Some(repository) = repository.upgrade() else {
+                return;
+            };
+            repository.collect_in_background();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("gc".into()).spawn(collecting) {
+        tracing::warn!(%error, "garbage is not collected in the background");
+    }
 }
 
 /// Takes away the names by which commands find this process.

@@ -10,6 +10,7 @@ pub mod dev;
 pub mod export;
 pub mod fetch;
 pub mod fsck;
+pub mod gc;
 pub mod init;
 pub mod log;
 pub mod man;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod dev;
+mod gc;
 mod load;
 mod main_job;
 mod refusals;

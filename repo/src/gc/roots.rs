@@ -1,0 +1,92 @@
+//! Where reachability begins in this repository, and what commits lead to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use neon_objects::ObjectsError;
+use neon_types::{CommitId, TimelineId};
+
+use super::reach::{Needs, Reached, Roots, reach};
+use crate::clock::Clock;
+use crate::endpoint;
+use crate::error::{RepoError, Result};
+use crate::repository::Repository;
+
+/// What commits need, each read once.
+#[derive(Default)]
+pub(crate) struct Commits(HashMap<CommitId, Option<Needs>>);
+
+impl Repository {
+    /// Returns everything that must stay: what refs, the younger entries of their logs, endpoints and branches lead to.
+    ///
+    /// Errors when a root cannot be read: then nothing is known, and nothing may be deleted.
+    pub(crate) fn reached(&self, clock: Clock, reflog: i64, commits: &mut Commits) -> Result<Reached> {
+        let nodes = self.pages.nodes()?;
+        let (mut roots, named) = self.roots(clock, reflog)?;
+        let branches: BTreeSet<String> = self.heads()?.into_iter().map(|(name, _)| name).collect();
+        roots.timelines.extend(
+            nodes
+                .iter()
+                .filter(|node| {
+                    node.branch
+                        .as_ref()
+                        .is_some_and(|branch| branches.contains(branch))
+                })
+                .map(|node| node.id),
+        );
+        let ancestors: BTreeMap<TimelineId, Option<TimelineId>> =
+            nodes.into_iter().map(|node| (node.id, node.ancestor)).collect();
+        let mut needs = |id| self.needs(id, commits);
+        for (name, id) in named {
+            if needs(id)?.is_none() {
+                return Err(RepoError::refused(
+                    format!("{name} names commit {}, which is missing", id.short()),
+                    "nothing is deleted before that is repaired: 'neon fsck' lists what is damaged",
+                ));
+            }
+        }
+        reach(&roots, &mut needs, &ancestors)
+    }
+
+    /// Returns the roots, and what refs name now, which must be here.
+    fn roots(&self, clock: Clock, reflog: i64) -> Result<(Roots, Vec<(String, CommitId)>)> {
+        let mut roots = Roots::default();
+        let mut named = Vec::new();
+        for (name, id) in self.refs.list("refs/")? {
+            roots.commits.insert(id);
+            let mut remembered = BTreeSet::new();
+            for entry in self.refs.read_reflog(&name)? {
+                if entry.new.is_none() {
+                    // Deleted: a ref of that name begins anew.
+                    remembered.clear();
+                } else if clock.age(entry.time) < reflog {
+                    remembered.extend([entry.old, entry.new].into_iter().flatten());
+                }
+            }
+            roots.commits.append(&mut remembered);
+            named.push((name.to_string(), id));
+        }
+        for name in endpoint::names(&self.neon_dir)? {
+            roots
+                .timelines
+                .extend(self.endpoint_file(&name)?.map(|file| file.timeline));
+        }
+        Ok((roots, named))
+    }
+
+    fn needs(&self, id: CommitId, commits: &mut Commits) -> Result<Option<Needs>> {
+        if let Some(needs) = commits.0.get(&id) {
+            return Ok(needs.clone());
+        }
+        let needs = match self.objects.read_commit(id) {
+            Ok(commit) => Some(Needs {
+                parents: commit.parents,
+                path: commit.path.iter().map(|fork| fork.timeline).collect(),
+            }),
+            // Parents off the path of what was transferred were never sent.
+            Err(ObjectsError::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        commits.0.insert(id, needs.clone());
+        Ok(needs)
+    }
+}
