@@ -275,7 +275,8 @@ def compare_files(lsn):
 
 
 def dump(host, port):
-    lines = run("pg_dumpall", "-h", host, "-p", str(port)).stdout.splitlines()
+    # What was in unlogged tables and sequences is gone on both sides; recovery of 15 even leaves unlogged sequences without their row.
+    lines = run("pg_dumpall", "--no-unlogged-table-data", "-h", host, "-p", str(port)).stdout.splitlines()
     return [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
@@ -285,6 +286,15 @@ SELECT format('SELECT gin_index_check(%L);', c.oid::regclass)
 FROM pg_class c JOIN pg_am a ON a.oid = c.relam JOIN pg_index i ON i.indexrelid = c.oid
 WHERE a.amname = 'gin' AND c.relkind = 'i' AND i.indisvalid AND c.relpersistence = 'p' AND to_regproc('gin_index_check') IS NOT NULL;
 """
+
+
+def amcheck(host, port):
+    """Each complaint, with its lines of explanation."""
+    checked = run("pg_amcheck", "-h", host, "-p", str(port), "--all", "--install-missing", "--heapallindexed", "--parent-check",
+                  "--no-dependent-toast", "-j", "2", check=False)
+    if checked.returncode == 0:
+        return []
+    return re.split(r"\n(?=\S)", (checked.stdout + checked.stderr).strip())
 
 
 def check_branch(lsn, index):
@@ -297,18 +307,26 @@ def check_branch(lsn, index):
     ours, theirs = dump(host, port), dump(SOCKETS, PORT + 1)
     stop_stock(pgdata)
     differing = [line for line in difflib.unified_diff(theirs, ours, lineterm="", n=0)][:40] if ours != theirs else []
-    checked = run("pg_amcheck", "-h", host, "-p", str(port), "--all", "--install-missing", "--heapallindexed", "--parent-check",
-                  "--no-dependent-toast", "-j", "2", check=False)
+    bad = amcheck(host, port)
+    if bad:
+        # Before 17 an index with an expression that needs a search_path cannot be checked: then not on the recovered server either.
+        start_stock(pgdata)
+        also = amcheck(SOCKETS, PORT + 1)
+        stop_stock(pgdata)
+        bad, excused = [e for e in bad if e not in also], len(bad)
+    else:
+        excused = 0
     indexes = 0
     for database in psql(host, port, "SELECT datname FROM pg_database WHERE datallowconn").splitlines():
         indexes += int(psql(host, port, "SELECT count(*) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE c.relkind = 'i' AND amname = 'btree'", database))
         psql(host, port, psql(host, port, GIN, database), database)
     neon("stop", name)
     neon("branch", "--force-delete", name)
-    bad = (checked.stdout + checked.stderr).strip() if checked.returncode else ""
+    excused -= len(bad)
     print(f"{lsn}: branch of {len(ours)} lines of pg_dumpall, {'equal' if not differing else 'NOT equal'}; "
-          f"{indexes} btree indexes and their tables {'clean' if not bad else 'NOT clean'}", flush=True)
-    for line in differing + bad.splitlines()[:40]:
+          f"{indexes} btree indexes and their tables {'clean' if not bad else 'NOT clean'}"
+          + (f"; {excused} that the recovered server cannot check either" if excused else ""), flush=True)
+    for line in differing + "\n".join(bad).splitlines()[:40]:
         print("   " + line)
     return not differing and not bad
 

@@ -140,6 +140,8 @@ commands! {
     User => user,
     Fsck => fsck,
     Gc => gc,
+    Du => du,
+    Layers => layers,
     Config => config,
     Completion => completion,
     #[command(hide = true)]

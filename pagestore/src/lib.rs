@@ -21,6 +21,7 @@ mod map;
 mod store;
 mod store_import;
 mod timeline;
+mod usage;
 mod value;
 
 #[cfg(test)]
@@ -39,4 +40,5 @@ pub use timeline::{
     AcceptPart, ClusterFacts, ImportFacts, PartsPin, ReceivedTimeline, SlicePart, Timeline, TimelineState,
     WalPin, WalReader,
 };
+pub use usage::{RelationFile, Usage};
 pub use value::{MAX_VALUE, Value};

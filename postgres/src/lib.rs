@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod boot;
+pub mod catalog;
 pub mod checkpoint;
 pub mod control;
 mod cursor;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 pub use neon_pagestore::compare::{Allowed, Difference, Tally};
-use neon_types::{CommitId, Lsn, ObjectId, RepoId, TimelineId};
+use neon_types::{CommitId, LayerId, Lsn, ObjectId, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 /// One command on an existing repository.
@@ -116,6 +116,18 @@ pub enum Request {
         range: String,
         /// Only records that begin here or later: where the page before ended.
         after: Option<Lsn>,
+    },
+    /// What each ref costs on disk.
+    Usage,
+    /// What the layers hold that a revision is read from.
+    UsageOf {
+        /// Revision.
+        rev: String,
+    },
+    /// The layers that a revision is read from.
+    Layers {
+        /// Revision.
+        rev: String,
     },
     /// Names another repository.
     OriginAdd {
@@ -278,6 +290,12 @@ pub enum Response {
     Checked(Checked),
     /// `gc`
     Collected(Collected),
+    /// `du`
+    Usage(Usage),
+    /// `du REV`
+    UsageOf(RevisionUsage),
+    /// `layers`
+    Layers(Layers),
     /// `config get`
     Setting(Setting),
 }
@@ -682,6 +700,125 @@ pub struct Garbage {
     pub bytes: u64,
     /// When it was condemned, RFC 3339.
     pub since: String,
+}
+
+/// What refs cost on disk, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Branches, tags and fetched branches.
+    pub refs: Vec<RefUsage>,
+    /// All objects: layers, layer maps, commits; also those that no ref needs.
+    pub objects: u64,
+    /// States and WAL of all timelines.
+    pub timelines: u64,
+    /// Data directories of all endpoints.
+    pub endpoints: u64,
+}
+
+/// What one ref costs, in bytes of layers and WAL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefUsage {
+    /// Name of the branch, or `tags/NAME`, `origins/ORIGIN/BRANCH`.
+    pub name: String,
+    /// What nothing else here needs: layers and WAL.
+    pub alone: u64,
+    /// What other refs need as well.
+    pub shared: u64,
+    /// How much of both is WAL.
+    pub wal: u64,
+    /// The data directory of its endpoint, which comes on top.
+    pub endpoint: u64,
+}
+
+/// What a revision's bytes are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionUsage {
+    /// Where the revision is.
+    pub lsn: Lsn,
+    /// By oid; 0 is what all databases share.
+    pub databases: Vec<DatabaseUsage>,
+    /// Every relation that the layers hold something of.
+    pub relations: Vec<RelationUsage>,
+    /// Bytes of layers that belong to no relation.
+    pub other: u64,
+    /// Bytes of WAL up to the revision that are not in layers yet.
+    pub unsealed: u64,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// What a database costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseUsage {
+    /// Its oid; 0 is what all databases share.
+    pub oid: u32,
+    /// Its name; none when it does not exist at the revision.
+    pub name: Option<String>,
+    /// Bytes of its relations at the revision.
+    pub size: u64,
+    /// Bytes of layers that hold its history.
+    pub stored: u64,
+}
+
+/// What a relation costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationUsage {
+    /// Oid of its database, 0 for a shared one.
+    pub database: u32,
+    /// Oid of its tablespace.
+    pub tablespace: u32,
+    /// Its file number.
+    pub file: u32,
+    /// Its schema, if it has a name.
+    pub schema: Option<String>,
+    /// Its name at the revision; none for a file that was dropped or replaced.
+    pub name: Option<String>,
+    /// It does not exist at the revision.
+    pub dropped: bool,
+    /// Bytes at the revision, all forks but the free space map.
+    pub size: u64,
+    /// Bytes of layers that hold its history.
+    pub stored: u64,
+}
+
+/// A layer map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where it begins.
+    pub start: Lsn,
+    /// Where the revision is.
+    pub lsn: Lsn,
+    /// Up to here layers serve everything; none as long as there are none.
+    pub sealed: Option<Lsn>,
+    /// Newest first.
+    pub layers: Vec<Layer>,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// One layer as a revision sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its name.
+    pub layer: LayerId,
+    /// `image` or `delta`
+    pub kind: String,
+    /// First key, in hex, in the order of keys.
+    pub first: String,
+    /// First key behind it, in hex.
+    pub after: String,
+    /// Both keys, readable.
+    pub keys: String,
+    /// Changes after this LSN; of an image, about its LSN.
+    pub start: Lsn,
+    /// Changes up to this LSN; of an image, its LSN.
+    pub end: Lsn,
+    /// Its length.
+    pub bytes: u64,
+    /// It holds something of the timeline itself, not only of its ancestors.
+    pub own: bool,
 }
 
 /// One setting.

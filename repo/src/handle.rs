@@ -37,6 +37,9 @@ impl Repository {
             Request::Wal { range, after } => return self.wal(&range, after).map(Response::Wal),
             Request::OriginList => return self.list_origins().map(Response::Origins),
             Request::Fsck => return self.fsck(progress).map(Response::Checked),
+            Request::Usage => return self.usage().map(Response::Usage),
+            Request::UsageOf { rev } => return self.usage_of(&rev, progress).map(Response::UsageOf),
+            Request::Layers { rev } => return self.layers(&rev).map(Response::Layers),
             Request::Uri { branch } => return self.uri(branch.as_deref()).map(Response::Endpoint),
             Request::ConfigGet { key } => return self.config_get(&key),
             // These talk to another repository for as long as it takes, and lock only what they move.

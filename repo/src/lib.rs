@@ -5,6 +5,7 @@
 
 pub mod api;
 mod branches;
+mod catalog;
 mod clock;
 mod clone;
 mod commits;
@@ -19,6 +20,7 @@ mod handle;
 mod history;
 mod init;
 mod instance;
+mod layers;
 mod log;
 mod origins;
 mod peer;
@@ -34,6 +36,7 @@ mod tags;
 mod tail;
 mod tli;
 mod transfer;
+mod usage;
 pub mod wal;
 pub mod world;
 

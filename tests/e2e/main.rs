@@ -7,5 +7,6 @@ mod load;
 mod main_job;
 mod refusals;
 mod revisions;
+mod space;
 mod tidy;
 mod transfers;

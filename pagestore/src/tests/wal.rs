@@ -1,15 +1,19 @@
 //! Receiving: what is refused, what survives, what is trimmed.
 
 use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, rmgr};
-use neon_types::{Lsn, LsnRange};
+use neon_types::{Lsn, LsnRange, RelTag};
 
 use super::fixture::*;
 use crate::failpoint::fail_once_here;
 use crate::{PageStoreError, Settings};
 
 fn image_record(random: &mut Random, block: u32) -> RecordBuilder {
+    image_of(random, rel(0), block)
+}
+
+fn image_of(random: &mut Random, rel: RelTag, block: u32) -> RecordBuilder {
     let image = page(random);
-    RecordBuilder::new(VERSION, rmgr::XLOG, 0xB0).block(NewBlock::new(0, rel(0), block).image(
+    RecordBuilder::new(VERSION, rmgr::XLOG, 0xB0).block(NewBlock::new(0, rel, block).image(
         &image,
         true,
         Compression::None,
@@ -507,4 +511,36 @@ fn a_fork_does_not_see_records_that_its_ancestor_wrote_later() {
         forks_fork.seal().unwrap();
     }
     assert_eq!(root.record_at_or_before(later.end).unwrap(), later);
+}
+
+#[test]
+fn usage_shares_layers_out_to_relations() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let before = timeline.usage(timeline.end(), &mut |_, _| {}).unwrap();
+    let mut random = Random(3);
+    let mut pen = Pen::at_end(&timeline);
+    for number in [1, 2] {
+        for block in 0..40 {
+            let (bytes, _) = pen.write(image_of(&mut random, rel(number), block));
+            receive(&timeline, &bytes);
+        }
+    }
+    timeline.seal().unwrap();
+    let usage = timeline.usage(timeline.end(), &mut |_, _| {}).unwrap();
+    let layers = timeline.layers_at(timeline.end()).unwrap();
+    let stored: u64 = layers.entries().map(|entry| entry.len).sum();
+    assert_eq!(usage.total(), stored, "every byte belongs somewhere");
+    let of = |usage: &crate::Usage, number: u32| {
+        let rel = rel(number);
+        usage
+            .relations
+            .get(&(rel.spc, rel.db, rel.rel))
+            .copied()
+            .unwrap_or(0)
+    };
+    for number in [1, 2] {
+        let grown = of(&usage, number) - of(&before, number);
+        assert!(grown > 2000, "{number}: {grown}");
+    }
 }

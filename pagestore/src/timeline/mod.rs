@@ -57,7 +57,7 @@ pub struct Timeline {
     segment_size: u32,
     hints_logged: bool,
     ancestor: Option<Arc<Timeline>>,
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     registry: Weak<Registry>,
     state: Mutex<TimelineState>,
     memory: RwLock<Memory>,
