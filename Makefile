@@ -1,6 +1,6 @@
 # make test        everything that must hold, on a bare Debian/Ubuntu machine with Rust (installs what is missing)
 # make quickstart  the main job, shown: init, start, branch, push, clone, query
-# make oracle      redo against the whole regression run of Postgres 17 (long; docs/redo-coverage.md; scripts/oracle all: 14 to 18)
+# make oracle      redo against every page that Postgres' own suites write, 14 to 18 (long; docs/redo-coverage.md)
 # make file-oracle positions of a regression run against stock recoveries (long; docs/file-oracle.md)
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
@@ -27,7 +27,7 @@ quickstart:
 	scripts/quickstart
 
 oracle:
-	scripts/oracle
+	scripts/oracle all
 
 file-oracle:
 	scripts/file-oracle
