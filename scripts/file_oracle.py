@@ -299,6 +299,7 @@ def amcheck(host, port):
 
 def check_branch(lsn, index):
     name = f"at{index}"
+    neon("branch", "--force-delete", name, check=False)  # of a run that broke off
     neon("branch", name, f"main@{lsn}")
     endpoint = neon_json("start", name, "--port", str(PORT + 2))
     host, port = endpoint["socket_directory"], endpoint["port"]
@@ -362,4 +363,11 @@ def main():
     sys.exit(0 if good else 1)
 
 
-main()
+try:
+    main()
+finally:
+    # After an error, what it left running: an endpoint, a recovered server.
+    neon("stop", "--all", check=False)
+    left = os.path.join(WORK, "recovered")
+    if os.path.exists(os.path.join(left, "postmaster.pid")):
+        run("pg_ctl", "-D", left, "-m", "immediate", "-w", "stop", check=False)

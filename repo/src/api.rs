@@ -164,7 +164,11 @@ pub enum Request {
     /// Brings what an origin has and remembers where its branches are; moves none of ours.
     Fetch(Transfer),
     /// Checks every object, ref, commit and layer map.
-    Fsck,
+    Fsck {
+        /// Also start a throw-away Postgres at each branch head, and let amcheck look at everything.
+        #[serde(default)]
+        boot: bool,
+    },
     /// Condemns garbage, and deletes what was condemned long enough ago.
     Gc(Gc),
     /// Reads a setting.
@@ -656,8 +660,24 @@ pub struct Checked {
     pub commits: u64,
     /// Layer maps followed.
     pub layer_maps: u64,
+    /// Branches that Postgres was started on.
+    #[serde(default)]
+    pub booted: Vec<Booted>,
     /// What is wrong; empty when all is well.
     pub findings: Vec<Finding>,
+}
+
+/// What a throw-away Postgres looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Booted {
+    /// The branch.
+    pub branch: String,
+    /// Its head.
+    pub lsn: Lsn,
+    /// Tables and indexes that amcheck went through.
+    pub relations: u64,
+    /// Remarks: amcheck is missing.
+    pub notes: Vec<String>,
 }
 
 /// One thing that is wrong.

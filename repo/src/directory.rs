@@ -19,9 +19,11 @@ use neon_types::Lsn;
 use crate::api::{ApiError, Progress, ProgressSink};
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
+use crate::history::Place;
 use crate::receiver::SLOT;
 use crate::repository::Repository;
-use crate::world::World;
+use crate::tli;
+use crate::world::{self, World};
 
 /// How long a Postgres gets to come up, recovery in place included.
 const START_PATIENCE: Duration = Duration::from_secs(300);
@@ -92,6 +94,20 @@ pub(crate) fn history_of(path: &[Fork]) -> TimelineHistory {
 }
 
 impl Repository {
+    /// Returns a TLI that no other history has, for a server that goes on from a place without us, and the history before it (law 1: a fork
+    /// like any other, of which we never hear again).
+    pub(crate) fn number_of_its_own(&self, place: &Place, reason: &str) -> Result<(u32, TimelineHistory)> {
+        let parent = place.path.last().map_or(1, |fork| fork.tli);
+        let tli = tli::fork_tli(parent, world::new_timeline_id(&*self.world)).ok_or(RepoError::NoTli)?;
+        let mut history = history_of(&place.path);
+        history.entries.push(HistoryEntry {
+            tli: parent,
+            end: place.lsn,
+            reason: reason.to_owned(),
+        });
+        Ok((tli, history))
+    }
+
     /// Builds the data directory of an endpoint at an LSN of a timeline; an older one there goes first. Returns remarks.
     pub(crate) fn build(
         &self,

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use neon_compute::TimelineSource;
 
 use crate::api::{Exported, ProgressSink};
-use crate::directory::{history_of, report};
+use crate::directory::report;
 use crate::error::{RepoError, Result};
 use crate::repository::Repository;
-use crate::{tli, world};
 
 impl Repository {
     pub(crate) fn export(
@@ -28,17 +27,7 @@ impl Repository {
         notes.extend(target.notes.iter().cloned());
         let position = target.place.position();
         let timeline = self.timeline(position.timeline)?;
-        // An export is a fork like any other (law 1), of which we never hear again.
-        let parent = target.place.path.last().map_or(1, |fork| fork.tli);
-        let tli = tli::fork_tli(parent, world::new_timeline_id(&*self.world)).ok_or(RepoError::NoTli)?;
-        let mut history = history_of(&target.place.path);
-        history
-            .entries
-            .push(neon_postgres::timeline_history::HistoryEntry {
-                tli: parent,
-                end: position.lsn,
-                reason: "exported by neon".to_owned(),
-            });
+        let (tli, history) = self.number_of_its_own(&target.place, "exported by neon")?;
         let source = TimelineSource::new(Arc::clone(&timeline), position.lsn);
         let built = report(progress, |tell| {
             neon_compute::export(&source, pgdata, tli, history, tell)

@@ -12,12 +12,17 @@ pub const SUPERUSER: &str = "postgres";
 
 /// Connects over the Unix socket.
 pub async fn connect(socket_directory: &Path, port: u16) -> Result<Client> {
+    connect_to(socket_directory, port, "postgres").await
+}
+
+/// Connects to a database over the Unix socket.
+pub async fn connect_to(socket_directory: &Path, port: u16, database: &str) -> Result<Client> {
     let mut config = Config::new();
     config
         .host_path(socket_directory)
         .port(port)
         .user(SUPERUSER)
-        .dbname("postgres")
+        .dbname(database)
         .application_name("neon");
     config.connect_timeout(std::time::Duration::from_secs(10));
     let (client, connection) = config.connect(NoTls).await?;

@@ -9,11 +9,10 @@ use neon_compute::{ComputeError, Evidence, Purpose, Reuse, Stamp};
 use neon_objects::Commit;
 use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
-use neon_postgres::timeline_history::HistoryEntry;
 use neon_types::{Lsn, Position};
 
 use crate::api::{self, ProgressSink};
-use crate::directory::{Run, control_state, history_of, write_configuration};
+use crate::directory::{Run, control_state, write_configuration};
 use crate::endpoint::{self, EndpointFile, directory_of, pgdata_of, stamp_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
@@ -201,15 +200,7 @@ impl Repository {
             autovacuum: false,
             read_only: true,
         };
-        // A number of its own: no standby or backup can take its WAL for that of the history that it shows.
-        let parent = target.place.path.last().map_or(1, |fork| fork.tli);
-        let tli = tli::fork_tli(parent, world::new_timeline_id(&*self.world)).ok_or(RepoError::NoTli)?;
-        let mut history = history_of(&target.place.path);
-        history.entries.push(HistoryEntry {
-            tli: parent,
-            end: position.lsn,
-            reason: "shown by neon".to_owned(),
-        });
+        let (tli, history) = self.number_of_its_own(&target.place, "shown by neon")?;
         let boot = neon_compute::Boot {
             tli,
             history,
@@ -567,7 +558,12 @@ impl Repository {
     }
 
     /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from [`FIRST_PORT`].
-    fn choose_port(&self, name: &str, asked: Option<u16>, known: Option<&EndpointFile>) -> Result<u16> {
+    pub(crate) fn choose_port(
+        &self,
+        name: &str,
+        asked: Option<u16>,
+        known: Option<&EndpointFile>,
+    ) -> Result<u16> {
         let wanted = asked.or(known.map(|file| file.port));
         if let Some(port) = wanted {
             if port_is_free(port) {

@@ -64,6 +64,7 @@ fn every_documented_line_is_understood() {
         "user list",
         "user remove ada",
         "fsck",
+        "fsck --boot",
         "du",
         "du main --all",
         "layers",

@@ -11,13 +11,21 @@ use crate::ui::{size, style};
 
 /// Check the whole repository
 ///
-/// Hashes every object again, and follows every ref, commit and layer map. Exit status 1 when something is wrong.
+/// Hashes every object again, reads every layer, and follows every ref, commit and layer map. Exit status 1 when something is wrong. With
+/// --boot a throw-away Postgres is started at the head of each branch as well, and amcheck goes through its tables and indexes.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Ask Postgres too, branch by branch
+    #[arg(long)]
+    pub boot: bool,
+}
 
 /// Carries it out.
-pub fn run(_: Args, session: &mut Session) -> Result<(), Failure> {
-    let checked = answer!(session, Request::Fsck, Checked);
+pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
+    let checked = answer!(session, Request::Fsck { boot: args.boot }, Checked);
+    for booted in &checked.booted {
+        session.ui.notes(&booted.notes);
+    }
     session.ui.show(&checked, print)?;
     if checked.findings.is_empty() {
         Ok(())
@@ -33,6 +41,13 @@ fn print(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
             write!(out, "object {object}: ")?;
         }
         writeln!(out, "{}", finding.message)?;
+    }
+    for booted in checked.booted.iter().filter(|booted| booted.relations > 0) {
+        writeln!(
+            out,
+            "amcheck of {} at {}: {} tables and indexes",
+            booted.branch, booted.lsn, booted.relations
+        )?;
     }
     writeln!(
         out,
@@ -52,8 +67,8 @@ fn print(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use neon_repo::api::Finding;
-    use neon_types::ObjectId;
+    use neon_repo::api::{Booted, Finding};
+    use neon_types::{Lsn, ObjectId};
 
     use super::*;
 
@@ -65,6 +80,12 @@ mod tests {
             refs: 2,
             commits: 3,
             layer_maps: 1,
+            booted: vec![Booted {
+                branch: "main".to_owned(),
+                lsn: Lsn(0x16B_3748),
+                relations: 300,
+                notes: Vec::new(),
+            }],
             findings: vec![Finding {
                 object: Some(ObjectId::from_bytes([0xAB; 32])),
                 message: "its bytes hash to something else".to_owned(),
@@ -76,6 +97,7 @@ mod tests {
             String::from_utf8(text.into_inner()).expect("text"),
             format!(
                 "bad: object {}: its bytes hash to something else\n\
+                 amcheck of main at 0/16B3748: 300 tables and indexes\n\
                  checked 12 objects (5.0 MiB), 2 refs, 3 commits, 1 layer maps: 1 thing is wrong\n",
                 "ab".repeat(32)
             )

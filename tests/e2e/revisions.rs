@@ -179,3 +179,55 @@ fn a_position_is_looked_at(environment: &TestEnvironment, postgres: &TestPostgre
     repo.ok(&["stop", "--all"]);
     repo.fsck();
 }
+
+#[test]
+fn postgres_is_asked_about_each_branch() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let repo = environment.init("shop", &TestPostgres::find(15));
+    let uri = repo.start("main");
+    TestPostgres::sql(
+        &uri,
+        "create table t as select i, md5(i::text) t from generate_series(1, 3000) i;
+         create function half(i int) returns int immutable language sql as 'select i / 2';
+         create index on t (i); create index odd on t (half(i)); create index on t using gin (to_tsvector('simple', t));",
+    );
+    repo.ok(&["commit", "-m", "good"]);
+    repo.ok(&["branch", "good"]);
+    let checked = repo.json(&["fsck", "--boot"]);
+    let booted = checked["booted"].as_array().expect("branches");
+    assert_eq!(booted.len(), 2, "{checked:#}");
+    for branch in booted {
+        assert!(branch["relations"].as_u64() > Some(300), "{checked:#}");
+        assert_eq!(branch["notes"].as_array().map(Vec::len), Some(0), "{checked:#}");
+    }
+    // What no hash can tell: the index is not that of the function any more.
+    TestPostgres::sql(
+        &uri,
+        "create or replace function half(i int) returns int immutable language sql as 'select i / 3'",
+    );
+    repo.ok(&["stop"]);
+    repo.fsck();
+    let output = repo.neon(&["--json", "fsck", "--boot"]);
+    assert_eq!(output.code(), Some(1), "{}", output.describe());
+    let checked: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let findings = checked["findings"].as_array().expect("findings");
+    let messages: Vec<&str> = findings
+        .iter()
+        .filter_map(|finding| finding["message"].as_str())
+        .collect();
+    let [message] = messages.as_slice() else {
+        panic!("{checked:#}");
+    };
+    assert!(
+        message.starts_with("branch main at ") && message.contains(": postgres.public.odd: "),
+        "{message}"
+    );
+    // Nothing is left of it.
+    assert_eq!(
+        std::fs::read_dir(repo.inside("endpoints"))
+            .expect("endpoints")
+            .count(),
+        1
+    );
+    repo.fsck();
+}

@@ -1,37 +1,18 @@
 //! `fsck`: every object re-hashed, every ref, commit and layer map followed.
 
+mod boot;
+
 use std::collections::HashSet;
 
 use neon_types::CommitId;
 
 use crate::api::{Checked, Finding, Progress, ProgressSink};
-use crate::error::Result;
+use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
-    pub(crate) fn fsck(&self, progress: &mut dyn ProgressSink) -> Result<Checked> {
+    pub(crate) fn fsck(&self, boot: bool, progress: &mut dyn ProgressSink) -> Result<Checked> {
         let mut checked = Checked::default();
-        let ids: Vec<_> = self.objects.iter()?.collect();
-        let total = ids.len() as u64;
-        for id in ids {
-            if progress.cancelled() {
-                break;
-            }
-            checked.objects += 1;
-            match self.objects.verify(id) {
-                Ok(bytes) => checked.bytes += bytes,
-                Err(error) => checked.findings.push(Finding {
-                    object: Some(id),
-                    message: with_causes(&error),
-                }),
-            }
-            progress.report(&Progress {
-                label: "hashing objects".into(),
-                done: checked.objects,
-                total,
-                unit: "objects".into(),
-            });
-        }
         let mut seen: HashSet<CommitId> = HashSet::new();
         let mut queue: Vec<(String, CommitId)> = Vec::new();
         for (name, id) in self.refs.list("refs/")? {
@@ -69,18 +50,36 @@ impl Repository {
             }
         }
         checked.layer_maps = self.pages.list().len() as u64;
-        let found = neon_pagestore::fsck(&self.pages, &mut |done, total| {
+        let mut told = (0, 0);
+        let pages = neon_pagestore::fsck(&self.pages, &mut |done, total| {
+            told = (done, total);
             progress.report(&Progress {
-                label: "reading layers".into(),
+                label: "checking objects".into(),
                 done,
                 total,
                 unit: "bytes".into(),
             });
+            !progress.cancelled()
         })?;
-        checked.findings.extend(found.into_iter().map(|finding| Finding {
-            object: finding.object,
-            message: format!("timeline {}: {}", finding.timeline.short(), finding.problem),
-        }));
+        if told.0 < told.1 {
+            return Err(RepoError::refused(
+                "the check was ended before it was through",
+                "run it again: neon fsck",
+            ));
+        }
+        (checked.objects, checked.bytes) = (pages.objects, pages.bytes);
+        checked
+            .findings
+            .extend(pages.findings.into_iter().map(|finding| Finding {
+                object: finding.object,
+                message: match finding.timeline {
+                    Some(timeline) => format!("timeline {}: {}", timeline.short(), finding.problem),
+                    None => finding.problem,
+                },
+            }));
+        if boot {
+            checked.booted = self.boot_branches(&mut checked.findings, progress)?;
+        }
         Ok(checked)
     }
 

@@ -1,34 +1,66 @@
 //! Does everything that timelines name exist, and is it what its name and footer say?
 
-use std::collections::BTreeSet;
+mod objects;
+
+use std::collections::BTreeMap;
 
 use neon_types::{LayerId, LsnRange, ObjectId, TimelineId};
 
-use crate::layer::{Layer, LayerKind};
+use crate::layer::LayerKind;
 use crate::map::{LayerMap, MapEntry, gap};
 use crate::timeline::TimelineState;
-use crate::{PageStore, PageStoreError, Result};
+use crate::{PageStore, Result};
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Objects whose bytes were hashed.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// Returns true when nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
 
 /// Something that is wrong.
 #[derive(Debug)]
 pub struct Finding {
-    /// The timeline that is concerned first; others may share the layer.
-    pub timeline: TimelineId,
+    /// The timeline that is concerned first; others may share the object. None for an object that no map lists.
+    pub timeline: Option<TimelineId>,
     /// The object that is concerned, if it is one.
     pub object: Option<ObjectId>,
     /// What is wrong with it.
     pub problem: String,
 }
 
-/// Checks every timeline: state, layer map, coverage, each layer's hash and every block of it, the WAL beyond. `progress` is told
-/// bytes checked and bytes in all as far as known. Errors only where the file system fails; damage is a finding.
-pub fn fsck(store: &PageStore, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    let mut layers: Vec<(TimelineId, MapEntry)> = Vec::new();
+/// What maps say of layers: each differing statement once, with the timeline that makes it.
+type Claims = BTreeMap<LayerId, Vec<(TimelineId, MapEntry)>>;
+
+/// Checks every timeline (state, layer map, coverage, the WAL beyond) and every object: its hash, and of a layer every block and every
+/// promise of its footer and index. Objects are checked by all processors at once.
+///
+/// `progress` is told bytes checked and bytes in all, and ends the check by returning false. Errors only where the file system fails;
+/// damage is a finding.
+pub fn fsck(store: &PageStore, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let claims = check_timelines(store, &mut checked.findings);
+    objects::check(store, &claims, progress, &mut checked)?;
+    Ok(checked)
+}
+
+fn check_timelines(store: &PageStore, findings: &mut Vec<Finding>) -> Claims {
+    let mut claims = Claims::new();
     for id in store.list() {
         let mut found = |object, problem: String| {
             findings.push(Finding {
-                timeline: id,
+                timeline: Some(id),
                 object,
                 problem,
             });
@@ -51,7 +83,9 @@ pub fn fsck(store: &PageStore, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec
                     if let Some(problem) = check_cover(&map, &state) {
                         found(Some(map_id.0), problem);
                     }
-                    layers.extend(map.entries().map(|entry| (id, entry)));
+                    for entry in map.entries() {
+                        claim(&mut claims, id, entry);
+                    }
                 }
                 Err(error) => found(Some(map_id.0), error.to_string()),
             }
@@ -70,38 +104,17 @@ pub fn fsck(store: &PageStore, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec
             Err(error) => found(None, error.to_string()),
         }
     }
-    let mut seen: BTreeSet<LayerId> = BTreeSet::new();
-    layers.retain(|(_, entry)| seen.insert(entry.layer));
-    let total: u64 = layers.iter().map(|(_, entry)| entry.len).sum();
-    let mut done = 0;
-    for (timeline, entry) in layers {
-        if let Err(error) = check_layer(store, &entry) {
-            findings.push(Finding {
-                timeline,
-                object: Some(entry.layer.0),
-                problem: error.to_string(),
-            });
-        }
-        done += entry.len;
-        progress(done, total);
-    }
-    Ok(findings)
+    claims
 }
 
-fn check_layer(store: &PageStore, entry: &MapEntry) -> Result<()> {
-    store.objects().verify(entry.layer.0)?;
-    let layer = Layer::open(store.objects(), entry.layer)?;
-    let footer = layer.footer();
-    if (footer.kind, footer.keys, footer.lsns, layer.file_len())
-        != (entry.kind, entry.keys, entry.lsns, entry.len)
-    {
-        return Err(PageStoreError::DamagedLayer {
-            layer: entry.layer,
-            reason: "a layer map says something else of it than its footer".to_owned(),
-        });
+fn claim(claims: &mut Claims, timeline: TimelineId, entry: MapEntry) {
+    let said = claims.entry(entry.layer).or_default();
+    let same = |other: &MapEntry| {
+        (other.kind, other.keys, other.lsns, other.len) == (entry.kind, entry.keys, entry.lsns, entry.len)
+    };
+    if !said.iter().any(|(_, other)| same(other)) {
+        said.push((timeline, entry));
     }
-    layer.verify()?;
-    Ok(())
 }
 
 fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
