@@ -4,7 +4,10 @@
 //! WAL between the two, taken into a naive store and into the real one, must lead from the first to the second: every page (hint bits
 //! masked), every visibility map and SLRU page to the byte, every size, relation map and two-phase file.
 
+#[path = "../naive/mod.rs"]
+#[allow(dead_code, reason = "each of the tests needs its part")]
 mod naive;
+mod naive_at;
 mod real;
 mod server;
 mod workload;
@@ -25,7 +28,8 @@ use neon_postgres::records::xlog::XlogRecord;
 use neon_postgres::wal::{Record, StreamParams, WalDecoder, rmgr, segment};
 use neon_types::{Key, Lsn, PackedKey, SlruKind};
 
-use naive::{Naive, NaiveAt};
+use naive::Naive;
+use naive_at::NaiveAt;
 use server::Server;
 
 fn imported(pgdata: &Path) -> (ImportSource, Imported, BTreeMap<PackedKey, Value>) {

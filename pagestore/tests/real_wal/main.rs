@@ -3,6 +3,8 @@
 //! What ingest and redo make of that WAL is the file oracle's business; here it is whether open parts, layers, forks and a second
 //! repository that got it in slices read the same at any LSN.
 
+#[path = "../naive/mod.rs"]
+#[allow(dead_code, reason = "each of the tests needs its part")]
 mod naive;
 #[expect(dead_code, reason = "shared with the file oracle")]
 #[path = "../file_oracle/server.rs"]

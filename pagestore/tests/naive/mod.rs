@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use neon_pagestore::compare::Subject;
 use neon_pagestore::items::RelSize;
 use neon_pagestore::{Effect, Ingest, PageStoreError, State, Value};
 use neon_postgres::wal::Record;
 use neon_postgres::{Page, PgVersion};
 use neon_redo::change::Change;
 use neon_redo::{Cluster, RedoError};
-use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag, SlruKind};
+use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag};
 
 enum Version {
     Value(Value),
@@ -74,6 +73,11 @@ impl Naive {
             };
             self.versions.entry(key.pack()).or_default().push((end, version));
         }
+    }
+
+    /// Returns every key that has a version.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.versions.keys().map(|key| Key::unpack(key).expect("a key"))
     }
 
     /// Forgets what ingest looked up, as a reopen does.
@@ -197,34 +201,5 @@ impl State for Naive {
             .map(|(key, _)| Key::unpack(key).expect("a key"))
             .filter_map(|key| self.item_at(key, Lsn::MAX).map(|bytes| (key, bytes)))
             .collect())
-    }
-}
-
-/// The store at a position.
-pub struct NaiveAt<'a>(pub &'a Naive, pub Lsn);
-
-impl Subject for NaiveAt<'_> {
-    fn items(
-        &self,
-        f: &mut dyn FnMut(Key, &[u8]) -> Result<(), PageStoreError>,
-    ) -> Result<(), PageStoreError> {
-        let keys = self.0.versions.keys().map(|key| Key::unpack(key).expect("a key"));
-        for key in keys.filter(|key| !matches!(key, Key::Block(..) | Key::SlruPage { .. })) {
-            if let Some(bytes) = self.0.item_at(key, self.1) {
-                f(key, &bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn slru_page(&self, kind: SlruKind, page: u64) -> Result<Page, PageStoreError> {
-        self.0
-            .page_at(Key::SlruPage { kind, page }, Lsn::INVALID, self.1, || {
-                Ok(Page::zeroed())
-            })
-    }
-
-    fn block(&self, rel: RelTag, block: u32) -> Result<Page, PageStoreError> {
-        self.0.block_at(rel, block, self.1)
     }
 }
