@@ -1,7 +1,8 @@
 //! Measures ingest, seal and reads on real WAL.
 //!
 //! `measure REPOSITORY PGDATA WAL...`: imports the cleanly stopped PGDATA, then takes in the segment files WAL..., which continue it,
-//! and prints what it took. REPOSITORY is a directory that is made. `NEON_SEAL_MB` is how much WAL makes a seal, in MiB.
+//! and prints what it took. REPOSITORY is a directory that is made. `NEON_SEAL_MB` is how much WAL makes a seal, in MiB;
+//! `NEON_DELTA_LAYERS` over how many layers page deltas may go, 0 for none.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,14 @@ fn rate(what: &str, bytes: u64, since: Instant) {
         "{what}: {mebibytes:.0} MiB in {seconds:.2} s, {:.0} MiB/s",
         mebibytes / seconds
     );
+}
+
+/// Returns the seconds that this thread was on a processor, which other work on the machine does not change much.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+    nanoseconds.unwrap_or(0) as f64 / 1e9
 }
 
 fn relations(timeline: &Timeline, lsn: Lsn) -> Outcome<Vec<(RelTag, u32)>> {
@@ -100,6 +109,12 @@ fn main() -> Outcome<()> {
     {
         settings.seal_wal_bytes = mebibytes << 20;
     }
+    if let Some(layers) = std::env::var("NEON_DELTA_LAYERS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+    {
+        settings.delta_layers = layers;
+    }
     let store = open(settings)?;
     let began = Instant::now();
     let source = import::inspect(&pgdata)?;
@@ -119,15 +134,17 @@ fn main() -> Outcome<()> {
         .collect();
     files.sort();
     let began = Instant::now();
-    let (mut received, mut sealed_bytes, mut sealing) = (0, 0, 0.0);
+    let imported: u64 = layer_bytes(&timeline)?;
+    let (mut received, mut sealed_bytes, mut sealing, mut seal_busy) = (0, 0, 0.0, 0.0);
     for (number, path) in &files {
         let more = take_in(&timeline, *number, path, &mut received)?;
         if timeline.wants_seal() {
             let from = timeline.sealed();
-            let seal_began = Instant::now();
+            let (seal_began, busy_before) = (Instant::now(), busy());
             let to = timeline.seal()?.unwrap_or(from);
             sealed_bytes += to.bytes_since(from);
             sealing += seal_began.elapsed().as_secs_f64();
+            seal_busy += busy() - busy_before;
         }
         if !more {
             break;
@@ -143,16 +160,18 @@ fn main() -> Outcome<()> {
         mebibytes(received) / (seconds - sealing)
     );
     println!(
-        "seal: {:.0} MiB of WAL in {sealing:.2} s, {:.0} MiB/s",
+        "seal: {:.0} MiB of WAL in {sealing:.2} s, {:.0} MiB/s; on a processor {seal_busy:.2} s, {:.0} MiB/s",
         mebibytes(sealed_bytes),
-        mebibytes(sealed_bytes) / sealing
+        mebibytes(sealed_bytes) / sealing,
+        mebibytes(sealed_bytes) / seal_busy
     );
     let map = timeline.layer_map().ok_or("no layer map")?;
-    let layer_bytes: u64 = map.entries().map(|entry| entry.len).sum();
+    let added = layer_bytes(&timeline)? - imported;
     println!(
-        "{} layers, {:.0} MiB; WAL kept from {} to {}",
+        "{} layers, {:.1} MiB beyond the import, {:.4} of the WAL; WAL kept from {} to {}",
         map.entries().count(),
-        mebibytes(layer_bytes),
+        mebibytes(added),
+        mebibytes(added) / mebibytes(sealed_bytes),
         timeline.wal_start(),
         timeline.end()
     );
@@ -178,6 +197,11 @@ fn main() -> Outcome<()> {
         .end;
     scan_everything(&timeline, middle, "scan in the middle of history")?;
     hottest(&timeline, end)
+}
+
+fn layer_bytes(timeline: &Timeline) -> Outcome<u64> {
+    let map = timeline.layer_map().ok_or("no layer map")?;
+    Ok(map.entries().map(|entry| entry.len).sum())
 }
 
 /// Reads the first block of every relation at a few LSNs and tells which took longest.

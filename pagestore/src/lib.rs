@@ -9,6 +9,7 @@ pub mod compare;
 pub mod import;
 pub mod ingest;
 pub mod items;
+mod page_delta;
 pub mod significance;
 
 mod boundaries;

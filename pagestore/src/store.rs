@@ -29,6 +29,8 @@ pub struct Settings {
     pub layer_bytes: u64,
     /// WAL that is kept below the end, in bytes, beyond what is not sealed.
     pub keep_wal: u64,
+    /// Layers that a read of a page may have to look into because full-page images are stored as deltas; 0 stores images.
+    pub delta_layers: usize,
     /// Memory for footers, indexes and filters of layers, in bytes.
     pub layer_cache: usize,
     /// Memory for decompressed blocks, in bytes.
@@ -42,6 +44,7 @@ impl Default for Settings {
             seal_versions: 4_000_000,
             layer_bytes: 96 << 20,
             keep_wal: 256 << 20,
+            delta_layers: 8,
             layer_cache: 256 << 20,
             block_cache: 64 << 20,
         }

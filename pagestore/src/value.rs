@@ -12,6 +12,7 @@ const RECORD: u8 = 2;
 const CHANGE: u8 = 3;
 const ITEM: u8 = 4;
 const ABSENT: u8 = 5;
+const DELTA: u8 = 6;
 /// Set beside a record or change that makes its page anew: nothing older is needed.
 const WHOLE: u8 = 0x80;
 
@@ -24,6 +25,8 @@ pub enum Value {
     Record(Vec<u8>),
     /// An effect of a record that has no block reference for the page (`neon_redo::change`).
     Change(Vec<u8>),
+    /// The whole page as what differs from the version before ([`page_delta`](crate::page_delta)).
+    Delta(Vec<u8>),
     /// The whole metadata item.
     Item(Vec<u8>),
     /// The key does not exist from here on.
@@ -36,6 +39,7 @@ impl Value {
         match self {
             Value::Image(_) | Value::Item(_) | Value::Absent => true,
             Value::Record(_) => whole_record,
+            Value::Delta(_) => false,
             Value::Change(bytes) => {
                 neon_redo::change::Change::decode(bytes).is_ok_and(|change| !change.needs_base())
             }
@@ -49,6 +53,7 @@ impl Value {
             Value::Image(page) => (IMAGE, page.as_bytes().as_slice()),
             Value::Record(bytes) => (RECORD | flag, bytes),
             Value::Change(bytes) => (CHANGE | flag, bytes),
+            Value::Delta(bytes) => (DELTA, bytes),
             Value::Item(bytes) => (ITEM, bytes),
             Value::Absent => (ABSENT, &[]),
         }
@@ -63,6 +68,7 @@ impl Value {
             ),
             RECORD => Value::Record(bytes.to_vec()),
             CHANGE => Value::Change(bytes.to_vec()),
+            DELTA if tag == DELTA => Value::Delta(bytes.to_vec()),
             ITEM if tag == ITEM => Value::Item(bytes.to_vec()),
             ABSENT if tag == ABSENT && bytes.is_empty() => Value::Absent,
             _ => return Err(PageStoreError::damaged("a value", format!("its tag is {tag:#x}"))),
@@ -78,5 +84,5 @@ pub(crate) fn is_whole_tag(tag: u8) -> bool {
 
 /// Returns true for tag bytes that this format version knows.
 pub(crate) fn is_tag(tag: u8) -> bool {
-    matches!(tag, IMAGE | ITEM | ABSENT) || matches!(tag & !WHOLE, RECORD | CHANGE)
+    matches!(tag, IMAGE | ITEM | ABSENT | DELTA) || matches!(tag & !WHOLE, RECORD | CHANGE)
 }

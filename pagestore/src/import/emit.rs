@@ -86,7 +86,7 @@ impl Emitter<'_> {
         self.last = packed;
         let bytes: &[u8] = match &value {
             Value::Image(page) => page.as_bytes(),
-            Value::Record(bytes) | Value::Change(bytes) | Value::Item(bytes) => bytes,
+            Value::Record(bytes) | Value::Change(bytes) | Value::Delta(bytes) | Value::Item(bytes) => bytes,
             Value::Absent => &[],
         };
         self.hasher.update(&packed.0);

@@ -241,11 +241,27 @@ pub(super) fn any_record(random: &mut Random, model: &Model, end: Lsn, time: i64
     let first = random.below_u32(BLOCKS - 3);
     for id in 0..1 + random.below(3) {
         let id = u8::try_from(id).unwrap();
-        let image = page(random);
-        let block = NewBlock::new(id, target, first + u32::from(id)).image(&image, true, Compression::None);
+        let number = first + u32::from(id);
+        // Mostly what is there, with some bytes changed, as full-page images are.
+        let before = model.page(target, number, end).filter(|_| random.below(4) > 0);
+        let image = match before {
+            Some(before) => touched(&before, random),
+            None => page(random),
+        };
+        let block = NewBlock::new(id, target, number).image(&image, true, Compression::None);
         record = record.block(block);
     }
     record
+}
+
+/// Returns the page with a few bytes of its content changed.
+pub(super) fn touched(page: &Page, random: &mut Random) -> Page {
+    let mut page = page.clone();
+    for _ in 0..1 + random.below(30) {
+        let at = 4096 + usize::try_from(random.below(4096)).unwrap();
+        page.as_bytes_mut()[at] = (random.next() & 0xff) as u8;
+    }
+    page
 }
 
 impl Branch {

@@ -10,6 +10,7 @@
 mod accept;
 mod feed;
 mod history;
+mod images;
 mod ladder;
 mod open;
 mod read;
@@ -32,6 +33,8 @@ pub use accept::AcceptPart;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use wal::Pin as WalPin;
+#[cfg(test)]
+pub(crate) use {images::MAX_VERSIONS, read::collect_sealed};
 
 use crate::boundaries::RecordSpan;
 use crate::map::LayerMap;

@@ -1,5 +1,6 @@
 //! One key at one LSN: find its versions, rebuild its value.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use neon_postgres::Page;
@@ -14,6 +15,7 @@ use super::{Timeline, read};
 use crate::items::RelSize;
 use crate::layer::{Entries, Layer, LayerCache};
 use crate::map::LayerMap;
+use crate::page_delta;
 use crate::value::{Value, is_whole_tag};
 use crate::{PageStoreError, Result};
 
@@ -130,20 +132,29 @@ impl Timeline {
             base()?.unwrap_or_else(Page::zeroed)
         };
         for Found { lsn, value, .. } in found.into_iter().rev() {
-            match value {
-                Value::Image(image) => page = image,
-                Value::Record(bytes) => self.redo(key, lsn, bytes, &mut page)?,
-                Value::Change(bytes) => {
-                    let change = Change::decode(&bytes).map_err(|error| {
-                        PageStoreError::damaged(format!("the change of {key:?} at {lsn}"), error)
-                    })?;
-                    change.apply(lsn, &mut page);
-                }
-                Value::Absent => page = Page::zeroed(),
-                Value::Item(_) => return Err(PageStoreError::WrongKind { key, lsn }),
-            }
+            self.apply(key, lsn, value, &mut page)?;
         }
         Ok(page)
+    }
+
+    /// Turns the page before a version into the page after it.
+    pub(super) fn apply(&self, key: Key, lsn: Lsn, value: Value, page: &mut Page) -> Result<()> {
+        match value {
+            Value::Image(image) => *page = image,
+            Value::Record(bytes) => self.redo(key, lsn, bytes, page)?,
+            Value::Change(bytes) => {
+                let change = Change::decode(&bytes).map_err(|error| {
+                    PageStoreError::damaged(format!("the change of {key:?} at {lsn}"), error)
+                })?;
+                change.apply(lsn, page);
+            }
+            Value::Delta(delta) => page_delta::apply(&delta, page).map_err(|reason| {
+                PageStoreError::damaged(format!("the page delta of {key:?} at {lsn}"), reason)
+            })?,
+            Value::Absent => *page = Page::zeroed(),
+            Value::Item(_) => return Err(PageStoreError::WrongKind { key, lsn }),
+        }
+        Ok(())
     }
 
     fn redo(&self, key: Key, lsn: Lsn, bytes: Vec<u8>, page: &mut Page) -> Result<()> {
@@ -159,7 +170,19 @@ impl Timeline {
                     "it does not name the block",
                 )
             })?;
-        neon_redo::redo(&self.redo_cluster(), &record, lsn, index, page).map_err(|error| match error {
+        self.redo_record(key, lsn, &record, index, page)
+    }
+
+    /// Replays the record that ends at `lsn` on the page of its block reference `index`, which is that of `key`.
+    pub(super) fn redo_record(
+        &self,
+        key: Key,
+        lsn: Lsn,
+        record: &Record,
+        index: usize,
+        page: &mut Page,
+    ) -> Result<()> {
+        neon_redo::redo(&self.redo_cluster(), record, lsn, index, page).map_err(|error| match error {
             RedoError::Unsupported { name, .. } => PageStoreError::Unsupported { key, name, lsn },
             error => PageStoreError::Redo {
                 key,
@@ -261,39 +284,89 @@ pub(crate) fn collect_sealed(
     floor: Lsn,
     found: &mut Vec<Found>,
 ) -> Result<bool> {
-    let begin = found.len();
-    let mut whole: Option<Lsn> = None;
-    for visit in map.plan(key, lsn, floor) {
-        if whole.is_some_and(|whole| visit.lsns.end <= whole) {
-            break;
+    let sealed = Sealed { cache, objects, map };
+    let whole = sealed.collect(key, lsn, floor, Limit::NONE, found)?;
+    Ok(whole.unwrap_or(false))
+}
+
+/// How much a read may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// Versions.
+    pub versions: usize,
+    /// Layers that hold some.
+    pub layers: usize,
+}
+
+impl Limit {
+    pub(super) const NONE: Limit = Limit {
+        versions: usize::MAX,
+        layers: usize::MAX,
+    };
+}
+
+/// What is sealed of a history.
+#[derive(Clone, Copy)]
+pub(super) struct Sealed<'a> {
+    pub cache: &'a LayerCache,
+    pub objects: &'a neon_objects::ObjectStore,
+    pub map: &'a LayerMap,
+}
+
+impl Sealed<'_> {
+    /// As [`Timeline::collect`]; none, and `found` is of no use, where it would take more than `limit`.
+    pub(super) fn collect(
+        &self,
+        key: &PackedKey,
+        lsn: Lsn,
+        floor: Lsn,
+        limit: Limit,
+        found: &mut Vec<Found>,
+    ) -> Result<Option<bool>> {
+        let begin = found.len();
+        let mut whole: Option<Lsn> = None;
+        let mut layers = 0;
+        for visit in self.map.plan(key, lsn, floor) {
+            if whole.is_some_and(|whole| visit.lsns.end <= whole) {
+                break;
+            }
+            let layer = self.cache.layer(self.objects, visit.entry.layer)?;
+            if !layer.may_hold(key) {
+                continue;
+            }
+            let before = found.len();
+            if let Some(lsn) = versions_in_layer(self.cache, &layer, key, visit.lsns, limit.versions, found)?
+            {
+                whole = whole.max(Some(lsn));
+            }
+            layers += usize::from(found.len() > before);
+            if layers > limit.layers || found.len() - begin > limit.versions {
+                return Ok(None);
+            }
         }
-        let layer = cache.layer(objects, visit.entry.layer)?;
-        if layer.may_hold(key)
-            && let Some(lsn) = versions_in_layer(cache, &layer, key, visit.lsns, found)?
-        {
-            whole = whole.max(Some(lsn));
+        // Received layers may overlap others: one version at one LSN, and nothing below the newest whole one.
+        let tail = found.get_mut(begin..).unwrap_or_default();
+        if !tail.is_sorted_by(|newer, older| newer.lsn > older.lsn) {
+            let mut sorted = found.split_off(begin);
+            sorted.sort_by_key(|version| std::cmp::Reverse(version.lsn));
+            sorted.dedup_by_key(|version| version.lsn);
+            found.extend(sorted);
         }
+        if let Some(place) = found.iter().skip(begin).position(|version| version.whole) {
+            found.truncate(begin + place + 1);
+        }
+        Ok(Some(whole.is_some()))
     }
-    // Received layers may overlap others: one version at one LSN, and nothing below the newest whole one.
-    let tail = found.get_mut(begin..).unwrap_or_default();
-    if !tail.is_sorted_by(|newer, older| newer.lsn > older.lsn) {
-        let mut sorted = found.split_off(begin);
-        sorted.sort_by_key(|version| std::cmp::Reverse(version.lsn));
-        sorted.dedup_by_key(|version| version.lsn);
-        found.extend(sorted);
-    }
-    if let Some(place) = found.iter().skip(begin).position(|version| version.whole) {
-        found.truncate(begin + place + 1);
-    }
-    Ok(whole.is_some())
 }
 
 /// Appends the versions of `key` in `lsns` that a layer holds, newest first, down to the first whole one, whose LSN it returns.
+/// Begins no further block when there are more than `limit`.
 fn versions_in_layer(
     cache: &LayerCache,
     layer: &Layer,
     key: &PackedKey,
     lsns: LsnRange,
+    limit: usize,
     found: &mut Vec<Found>,
 ) -> Result<Option<Lsn>> {
     let mut block = layer.seek(key, lsns.end);
@@ -308,14 +381,16 @@ fn versions_in_layer(
         let mut here = Vec::new();
         for entry in Entries(&bytes) {
             let entry = entry.map_err(|reason| layer.damaged(reason))?;
-            if entry.key > *key {
-                break;
-            }
-            if entry.key == *key && lsns.contains(entry.lsn) {
-                if is_whole_tag(entry.tag) {
-                    here.clear();
+            match entry.key.cmp(key) {
+                Ordering::Less => {}
+                Ordering::Greater => break,
+                Ordering::Equal if lsns.contains(entry.lsn) => {
+                    if is_whole_tag(entry.tag) {
+                        here.clear();
+                    }
+                    here.push(entry);
                 }
-                here.push(entry);
+                Ordering::Equal => {}
             }
         }
         for entry in here.iter().rev() {
@@ -331,7 +406,8 @@ fn versions_in_layer(
             }
         }
         // Older versions of the key may be at the end of the block before.
-        if first.key < *key || first.lsn <= lsns.start || block == 0 {
+        let no_more = first.key < *key || first.lsn <= lsns.start || block == 0;
+        if no_more || found.len() > limit {
             return Ok(None);
         }
         block -= 1;

@@ -4,7 +4,8 @@ use std::sync::{Arc, TryLockError};
 
 use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
 
-use super::open::{OpenLayer, Slot};
+use super::images::Images;
+use super::open::{OpenLayer, OpenVersion, Slot};
 use super::{Timeline, lock, read, write};
 use crate::failpoint::failpoint;
 use crate::layer::LayerWriter;
@@ -12,6 +13,9 @@ use crate::map::{LayerMap, MapEntry};
 use crate::value::Value;
 use crate::{PageStoreError, Result};
 use neon_postgres::wal::Record;
+
+/// How many times what makes a seal may be waiting for one before page deltas, which take half of its time, are left out.
+const BEHIND: u64 = 2;
 
 impl Timeline {
     /// Returns true when enough WAL is indexed and not sealed.
@@ -22,6 +26,16 @@ impl Timeline {
         memory.frozen.is_none()
             && (open.end.bytes_since(open.start) >= settings.seal_wal_bytes
                 || memory.open.versions() >= settings.seal_versions)
+    }
+
+    /// Returns true when so much was indexed since a seal began that the next one should not wait long.
+    pub(super) fn is_behind(&self) -> bool {
+        let memory = read(&self.memory);
+        let open = memory.open.range();
+        let settings = &self.core.settings;
+        let much = |size: u64, limit: u64| size / BEHIND > limit;
+        much(open.end.bytes_since(open.start), settings.seal_wal_bytes)
+            || much(memory.open.versions(), settings.seal_versions)
     }
 
     /// Writes everything that is indexed, and durable, into layers and returns the LSN up to which the layer map now serves
@@ -47,7 +61,7 @@ impl Timeline {
             return Ok(None);
         };
         let sealed = frozen.range().end;
-        let entries = self.write_layers(&frozen)?;
+        let entries = self.write_layers(&frozen, &base)?;
         let map = base.with(sealed, entries);
         let id = map.write(&self.core.objects)?;
         self.step("seal-after-map")?;
@@ -155,7 +169,8 @@ impl Timeline {
         Ok(Some(frozen))
     }
 
-    fn write_layers(&self, frozen: &OpenLayer) -> Result<Vec<MapEntry>> {
+    /// Writes the layers of `frozen`, which lie above those of `below`.
+    fn write_layers(&self, frozen: &OpenLayer, below: &LayerMap) -> Result<Vec<MapEntry>> {
         let lsns = frozen.range();
         let target = self.core.settings.layer_bytes;
         let mut layers = Layers {
@@ -165,21 +180,31 @@ impl Timeline {
             begin: PackedKey::MIN,
         };
         let mut writer = LayerWriter::delta(&self.core.objects, lsns)?;
+        let mut images = Images::new(self, frozen, below);
         for (key, versions) in frozen.iter() {
             if writer.len() >= target && writer.last_key().is_some_and(|last| last < *key) {
                 layers.finish(writer, *key)?;
                 writer = LayerWriter::delta(&self.core.objects, lsns)?;
             }
-            for version in versions {
-                match &version.slot {
-                    Slot::Put(value) => writer.add(key, version.lsn, value.stored(version.whole))?,
+            let mut block = images.block(key, versions);
+            for OpenVersion { lsn, whole, slot } in versions {
+                match slot {
+                    Slot::Put(value) => {
+                        block.put(*lsn, *whole, value);
+                        writer.add(key, *lsn, value.stored(*whole))?;
+                    }
                     Slot::Wal { start, index } => {
-                        let bytes = self.wal.record(*start, version.lsn)?;
+                        let bytes = self.wal.record(*start, *lsn)?;
                         let record = Record::decode(self.version, bytes).map_err(|error| {
                             PageStoreError::damaged(format!("the record at {start}"), error)
                         })?;
-                        let value = Value::Record(record.slice_for_block(usize::from(*index)));
-                        writer.add(key, version.lsn, value.stored(version.whole))?;
+                        let index = usize::from(*index);
+                        let slice = record.slice_for_block(index);
+                        let (value, whole) = match block.record(*lsn, *whole, &record, index, slice.len()) {
+                            Some(delta) => (Value::Delta(delta), false),
+                            None => (Value::Record(slice), *whole),
+                        };
+                        writer.add(key, *lsn, value.stored(whole))?;
                     }
                 }
             }
