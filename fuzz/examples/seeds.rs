@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use neon_fuzz::case::Case;
 use neon_fuzz::records::RMIDS;
 use neon_objects::ObjectStore;
-use neon_pagestore::{LayerKind, LayerMap, MapEntry};
+use neon_pagestore::{LayerKind, LayerMap, MapEntry, dissect};
 use neon_postgres::control::ControlFile;
 use neon_postgres::wal::{Compression, NewBlock, Record, RecordBuilder, StreamParams, WalDecoder, rmgr};
 use neon_postgres::{CheckpointState, Page, PgVersion};
@@ -239,6 +239,9 @@ fn formats(corpus: &mut Corpus, root: &Path) -> Result<()> {
         len: 9,
     };
     maps(corpus, entry)?;
+    let mut page = Page::zeroed();
+    page.as_bytes_mut()[100..200].fill(7);
+    corpus.add("delta", &dissect::delta(&Page::zeroed(), &page))?;
     let slots = vec![1, 700];
     for change in [
         Change::ClearVm(vec![VmBits { slot: 5, bits: 3 }]),

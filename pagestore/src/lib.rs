@@ -13,6 +13,8 @@ mod page_delta;
 pub mod significance;
 
 mod boundaries;
+#[cfg(feature = "testing")]
+pub mod dissect;
 mod error;
 mod failpoint;
 mod fsck;
