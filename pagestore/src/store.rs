@@ -285,6 +285,11 @@ impl PageStore {
         lock(&self.registry.known).ancestors.keys().copied().collect()
     }
 
+    /// Returns the timelines that are open: only of those is the WAL that is not sealed indexed.
+    pub fn open_timelines(&self) -> Vec<Arc<Timeline>> {
+        lock(&self.registry.known).open.values().cloned().collect()
+    }
+
     /// Returns true when a timeline of that id is here.
     pub fn contains(&self, id: TimelineId) -> bool {
         lock(&self.registry.known).ancestors.contains_key(&id)

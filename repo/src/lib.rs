@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+mod backlog;
 mod branches;
 mod catalog;
 mod clock;
@@ -40,6 +41,7 @@ mod usage;
 pub mod wal;
 pub mod world;
 
+pub use backlog::Backlog;
 pub use clone::{clone, create_empty};
 pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;

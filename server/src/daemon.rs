@@ -143,6 +143,7 @@ pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiErr
         .map_err(|error| local("pid_file", "cannot write neon.pid", error))?;
     let daemon = Daemon::new(Arc::clone(repository));
     collect_now_and_then(repository);
+    seal_by_age(repository);
     let router = rest::router(Arc::clone(&daemon));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -167,6 +168,23 @@ fn collect_now_and_then(repository: &Arc<Repository>) {
     };
     if let Err(error) = std::thread::Builder::new().name("gc".into()).spawn(collecting) {
         tracing::warn!(%error, "garbage is not collected in the background");
+    }
+}
+
+/// Seals timelines that are written little, for as long as the repository is open here. The thread ends with the process: a seal that is
+/// cut changes nothing.
+fn seal_by_age(repository: &Arc<Repository>) {
+    let repository = Arc::downgrade(repository);
+    let sealing = move || {
+        let mut backlog = neon_repo::Backlog::default();
+        while let Some(repository) = repository.upgrade() {
+            let pause = repository.seal_in_background(&mut backlog);
+            drop(repository);
+            std::thread::sleep(pause);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("seal-age".into()).spawn(sealing) {
+        tracing::warn!(%error, "timelines that are written little are not sealed");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What things cost, and which layers there are.
 
+use std::time::{Duration, Instant};
+
 use neon_tests_kit::{TestEnvironment, TestPostgres};
 use serde_json::Value;
 
@@ -97,4 +99,27 @@ fn told_by_ref_and_by_relation(postgres: &TestPostgres) {
     repo.ok(&["layers", "main", "--svg", svg.to_str().expect("a path")]);
     let drawn = std::fs::read_to_string(&svg).expect("the picture");
     assert_eq!(drawn.matches("<rect class=\"layer").count(), count);
+}
+
+#[test]
+fn what_is_written_little_is_sealed_by_age() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let repo = environment.init("shop", &TestPostgres::find(15));
+    repo.set("pagestore.seal_seconds", "1");
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, "create table t (i int); insert into t values (1)");
+    repo.ok(&["commit", "main", "-m", "little"]);
+    let sealed = || {
+        let layers = repo.json(&["layers", "main"]);
+        let layers = layers["layers"].as_array().expect("a list");
+        layers.iter().any(|layer| layer["kind"] == "delta")
+    };
+    let began = Instant::now();
+    while !sealed() {
+        assert!(began.elapsed() < Duration::from_secs(120), "nothing was sealed");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(TestPostgres::sql(&uri, "select i from t"), "1");
+    repo.ok(&["stop"]);
+    repo.fsck();
 }

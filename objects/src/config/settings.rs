@@ -62,6 +62,15 @@ pub const SETTINGS: &[SettingSpec] = &[
         doc: "Megabytes of WAL after which a timeline is sealed in the background",
     },
     SettingSpec {
+        key: "pagestore.seal_seconds",
+        kind: SettingKind::Number {
+            min: 1,
+            max: 31_536_000,
+        },
+        default: "600",
+        doc: "Seconds after which WAL of an open timeline is sealed in the background, however little it is",
+    },
+    SettingSpec {
         key: "gc.auto",
         kind: SettingKind::Switch,
         default: "on",
