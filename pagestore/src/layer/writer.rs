@@ -11,7 +11,7 @@ use super::{REDO_VERSION, filter};
 use crate::value::MAX_VALUE;
 use crate::{PageStoreError, Result};
 
-/// Fast: a seal competes with ingest for the processor, and level 3 makes layers of pgbench 3 % smaller only.
+/// Fast: a seal competes with ingest for the processor, and level 3 makes layers at most 2 % smaller (docs/bench.md).
 const COMPRESSION: i32 = 1;
 
 /// A layer that is being written. Dropped unfinished, it leaves nothing behind.
