@@ -1,15 +1,16 @@
-//! Measures ingest, seal and reads on real WAL.
+//! Measures ingest, seal, compaction and reads on real WAL.
 //!
 //! `measure REPOSITORY PGDATA WAL...`: imports the cleanly stopped PGDATA, then takes in the segment files WAL..., which continue it,
 //! and prints what it took. REPOSITORY is a directory that is made. `NEON_SEAL_MB` is how much WAL makes a seal, in MiB;
-//! `NEON_DELTA_LAYERS` over how many layers page deltas may go, 0 for none.
+//! `NEON_DELTA_LAYERS` over how many layers page deltas may go, 0 for none;
+//! with `NEON_COMPACT=off` nothing is compacted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use neon_objects::ObjectStore;
-use neon_pagestore::{PageStore, PageStoreError, Settings, Timeline, import};
+use neon_pagestore::{Compacted, PageStore, PageStoreError, Settings, Timeline, import};
 use neon_postgres::wal::segment;
 use neon_types::{Fork, Key, KeyRange, Lsn, RelTag};
 
@@ -92,6 +93,59 @@ fn random_reads(timeline: &Timeline, rels: &[(RelTag, u32)], lsn: Lsn, label: &s
     Ok(())
 }
 
+/// Prints what reads of blocks take of layers: of all, and of those that changed since the import.
+fn read_costs(timeline: &Timeline, rels: &[(RelTag, u32)], lsn: Lsn, label: &str) -> Outcome<()> {
+    let (mut all, mut changed) = (Vec::new(), Vec::new());
+    for (rel, size) in rels {
+        for block in 0..*size {
+            let cost = timeline.read_cost(*rel, block, lsn)?;
+            all.push(cost);
+            if timeline.get_page(*rel, block, lsn)?.lsn() > timeline.start() {
+                changed.push(cost);
+            }
+        }
+    }
+    for (which, costs) in [("all", all), ("changed", changed)] {
+        let spread = |field: &dyn Fn(&neon_pagestore::ReadCost) -> u32| {
+            let mut values: Vec<u32> = costs.iter().map(field).collect();
+            values.sort_unstable();
+            let at = |share: usize| {
+                values
+                    .get((values.len().max(1) - 1) * share / 1000)
+                    .copied()
+                    .unwrap_or(0)
+            };
+            format!("{}/{}/{}/{}", at(500), at(990), at(999), at(1000))
+        };
+        println!(
+            "{label}, {which} {} blocks, median/99 %/99.9 %/most: layers asked {}, read {}, records {}",
+            costs.len(),
+            spread(&|cost| cost.asked),
+            spread(&|cost| cost.layers),
+            spread(&|cost| cost.records)
+        );
+    }
+    Ok(())
+}
+
+/// Compacts until nothing is worth it; returns bytes written.
+fn compact(timeline: &Timeline) -> Outcome<u64> {
+    let mut written = 0;
+    loop {
+        match timeline.compact(&|| false)? {
+            Compacted::Merged { bytes, .. } | Compacted::Imaged { bytes, .. } => written += bytes,
+            Compacted::Nothing | Compacted::Stopped => return Ok(written),
+        }
+    }
+}
+
+/// Returns the most memory that the process had, in KiB.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).map(PathBuf::from);
     let (Some(repository), Some(pgdata)) = (arguments.next(), arguments.next()) else {
@@ -136,15 +190,24 @@ fn main() -> Outcome<()> {
     let began = Instant::now();
     let imported: u64 = layer_bytes(&timeline)?;
     let (mut received, mut sealed_bytes, mut sealing, mut seal_busy) = (0, 0, 0.0, 0.0);
+    let compacts = std::env::var("NEON_COMPACT").as_deref() != Ok("off");
+    let (mut sealed_layers, mut compacted, mut compacting) = (0, 0, 0.0);
     for (number, path) in &files {
         let more = take_in(&timeline, *number, path, &mut received)?;
         if timeline.wants_seal() {
             let from = timeline.sealed();
+            let before = layer_bytes(&timeline)?;
             let (seal_began, busy_before) = (Instant::now(), busy());
             let to = timeline.seal()?.unwrap_or(from);
             sealed_bytes += to.bytes_since(from);
             sealing += seal_began.elapsed().as_secs_f64();
             seal_busy += busy() - busy_before;
+            sealed_layers += layer_bytes(&timeline)? - before;
+            if compacts {
+                let compact_began = Instant::now();
+                compacted += compact(&timeline)?;
+                compacting += compact_began.elapsed().as_secs_f64();
+            }
         }
         if !more {
             break;
@@ -156,8 +219,8 @@ fn main() -> Outcome<()> {
     println!(
         "ingest (append, fsync, index): {:.0} MiB in {:.2} s, {:.0} MiB/s",
         mebibytes(received),
-        seconds - sealing,
-        mebibytes(received) / (seconds - sealing)
+        seconds - sealing - compacting,
+        mebibytes(received) / (seconds - sealing - compacting)
     );
     println!(
         "seal: {:.0} MiB of WAL in {sealing:.2} s, {:.0} MiB/s; on a processor {seal_busy:.2} s, {:.0} MiB/s",
@@ -165,8 +228,13 @@ fn main() -> Outcome<()> {
         mebibytes(sealed_bytes) / sealing,
         mebibytes(sealed_bytes) / seal_busy
     );
+    println!(
+        "compaction: {:.0} MiB written in {compacting:.2} s after seals that wrote {:.0} MiB",
+        mebibytes(compacted),
+        mebibytes(sealed_layers)
+    );
     let map = timeline.layer_map().ok_or("no layer map")?;
-    let added = layer_bytes(&timeline)? - imported;
+    let added = layer_bytes(&timeline)?.saturating_sub(imported);
     println!(
         "{} layers, {:.1} MiB beyond the import, {:.4} of the WAL; WAL kept from {} to {}",
         map.entries().count(),
@@ -190,13 +258,19 @@ fn main() -> Outcome<()> {
     );
     assert_eq!(timeline.end(), end);
     timeline.seal()?;
+    if compacts {
+        compact(&timeline)?;
+    }
+    read_costs(&timeline, &rels, end, "reads at the end")?;
     let rels = scan_everything(&timeline, end, "scan at the end, all sealed")?;
     random_reads(&timeline, &rels, end, "get_page at the end, all sealed")?;
     let middle = timeline
         .record_at_or_before(Lsn(timeline.start().0 + end.bytes_since(timeline.start()) / 2))?
         .end;
     scan_everything(&timeline, middle, "scan in the middle of history")?;
-    hottest(&timeline, end)
+    hottest(&timeline, end)?;
+    println!("peak memory: {} MiB", peak_memory().unwrap_or(0) >> 10);
+    Ok(())
 }
 
 fn layer_bytes(timeline: &Timeline) -> Outcome<u64> {

@@ -13,6 +13,7 @@ mod page_delta;
 pub mod significance;
 
 mod boundaries;
+mod compact;
 #[cfg(feature = "testing")]
 pub mod dissect;
 mod error;
@@ -40,8 +41,8 @@ pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, Sealed
 pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
-    AcceptPart, ClusterFacts, ImportFacts, PartsPin, ReceivedTimeline, SlicePart, Timeline, TimelineState,
-    WalPin, WalReader,
+    AcceptPart, ClusterFacts, Compacted, ImportFacts, PartsPin, ReadCost, ReceivedTimeline, SlicePart,
+    Timeline, TimelineState, WalPin, WalReader,
 };
 pub use usage::{RelationFile, Usage};
 pub use value::{MAX_VALUE, Value};

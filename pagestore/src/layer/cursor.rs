@@ -11,6 +11,8 @@ use crate::Result;
 
 /// Stored bytes that one system call reads ahead.
 const READ_AHEAD: u64 = 512 << 10;
+/// The same for a cursor that is one of many.
+const FRUGAL: u64 = 64 << 10;
 
 /// A place in a layer, at a version or at the end of the range.
 pub(crate) struct LayerCursor {
@@ -19,6 +21,8 @@ pub(crate) struct LayerCursor {
     next_block: usize,
     ahead: VecDeque<Vec<u8>>,
     window: u64,
+    /// Most stored bytes that are read ahead.
+    read_ahead: u64,
     raw: Arc<Vec<u8>>,
     at: usize,
     /// Key, LSN, tag, and where the value lies in `raw`.
@@ -40,6 +44,7 @@ impl LayerCursor {
             next_block,
             ahead: VecDeque::new(),
             window: 0,
+            read_ahead: READ_AHEAD,
             raw: Arc::new(Vec::new()),
             at: 0,
             current: None,
@@ -56,6 +61,12 @@ impl LayerCursor {
             cursor.advance()?;
         }
         Ok(cursor)
+    }
+
+    /// Takes less memory: one block at a time, or a few small ones.
+    pub(crate) fn frugal(mut self) -> LayerCursor {
+        self.read_ahead = FRUGAL;
+        self
     }
 
     /// Returns the key at the cursor, none at the end.
@@ -119,7 +130,7 @@ impl LayerCursor {
         if last == first {
             return Ok(false);
         }
-        self.window = (self.window * 2).clamp(64 << 10, READ_AHEAD);
+        self.window = (self.window * 2).clamp(FRUGAL, self.read_ahead);
         self.ahead = self.layer.read_blocks(first, last)?.into();
         self.next_block = last;
         match self.ahead.pop_front() {

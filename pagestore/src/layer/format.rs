@@ -79,6 +79,8 @@ pub(crate) struct IndexEntry {
     pub raw_len: u32,
     pub entries: u32,
     pub crc: u32,
+    /// Most versions in a row that need an older one, of any key in it, counted from blocks before on.
+    pub chain: u16,
 }
 
 /// Reads little-endian fields from bytes whose length was checked.
@@ -124,7 +126,7 @@ pub(super) fn header(kind: LayerKind) -> [u8; HEADER] {
 impl IndexEntry {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key.0);
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&self.chain.to_le_bytes());
         out.extend_from_slice(&self.lsn.0.to_le_bytes());
         out.extend_from_slice(&self.at.to_le_bytes());
         for field in [self.len, self.raw_len, self.entries, self.crc] {
@@ -135,7 +137,7 @@ impl IndexEntry {
     pub(super) fn decode(bytes: &[u8]) -> Option<IndexEntry> {
         let mut fields = Fields(bytes);
         let key = fields.key()?;
-        let reserved = fields.u16()?;
+        let chain = fields.u16()?;
         let entry = IndexEntry {
             key,
             lsn: fields.lsn()?,
@@ -144,8 +146,9 @@ impl IndexEntry {
             raw_len: fields.u32()?,
             entries: fields.u32()?,
             crc: fields.u32()?,
+            chain,
         };
-        (reserved == 0 && fields.0.is_empty()).then_some(entry)
+        fields.0.is_empty().then_some(entry)
     }
 }
 

@@ -16,7 +16,7 @@ mod writer;
 pub(crate) use cache::LayerCache;
 pub(crate) use cursor::LayerCursor;
 pub(crate) use format::MAGIC;
-pub(crate) use format::{Entries, Fields};
+pub(crate) use format::{Entries, Fields, IndexEntry};
 pub use format::{LayerFooter, LayerKind};
 pub use reader::Layer;
 pub(crate) use slice::slice;

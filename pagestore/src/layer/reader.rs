@@ -10,6 +10,7 @@ use zstd::bulk::Decompressor;
 
 use super::filter;
 use super::format::{Entries, FOOTER, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, MAX_BLOCK};
+use crate::value::is_whole_tag;
 use crate::{PageStoreError, Result};
 
 thread_local! {
@@ -93,6 +94,10 @@ impl Layer {
         self.index.get(block)
     }
 
+    pub(crate) fn index(&self) -> &[IndexEntry] {
+        &self.index
+    }
+
     /// Returns false when the layer certainly has no version of `key`.
     pub(crate) fn may_hold(&self, key: &PackedKey) -> bool {
         self.footer.keys.contains(key) && filter::may_hold(&self.filter, filter::hash(key))
@@ -164,11 +169,12 @@ impl Layer {
     pub fn verify(&self) -> Result<u64> {
         let mut last: Option<(PackedKey, Lsn)> = None;
         let (mut entries, mut distinct, mut raw_bytes) = (0, 0, 0);
+        let mut chain = 0_u16;
         for block in 0..self.index.len() {
             let raw = self.block(block)?;
             raw_bytes += raw.len() as u64;
             let promised = self.index.get(block).copied();
-            let mut count = 0;
+            let (mut count, mut longest) = (0, 0);
             for entry in Entries(&raw) {
                 let entry = entry.map_err(|reason| self.damaged(reason))?;
                 if count == 0 && promised.is_none_or(|first| (first.key, first.lsn) != (entry.key, entry.lsn))
@@ -189,14 +195,21 @@ impl Layer {
                 }
                 if last.is_none_or(|(key, _)| key != entry.key) {
                     distinct += 1;
+                    chain = 0;
                 }
+                chain = if is_whole_tag(entry.tag) {
+                    0
+                } else {
+                    chain.saturating_add(1)
+                };
+                longest = longest.max(chain);
                 crate::Value::from_stored(entry.tag, entry.value).map_err(|error| self.damaged(error))?;
                 last = Some((entry.key, entry.lsn));
                 count += 1;
                 entries += 1;
             }
-            if promised.is_none_or(|entry| entry.entries != count) {
-                return Err(self.damaged(format!("block {block} has another count than its index says")));
+            if promised.is_none_or(|entry| (entry.entries, entry.chain) != (count, longest)) {
+                return Err(self.damaged(format!("block {block} has other counts than its index says")));
             }
         }
         let footer = &self.footer;

@@ -8,7 +8,7 @@ use super::format::{
     BLOCK_TARGET, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, LayerKind, MAX_BLOCKS, header, put_entry,
 };
 use super::{REDO_VERSION, filter};
-use crate::value::MAX_VALUE;
+use crate::value::{MAX_VALUE, is_whole_tag};
 use crate::{PageStoreError, Result};
 
 /// Fast: a seal competes with ingest for the processor, and level 3 makes layers at most 2 % smaller (docs/bench.md).
@@ -29,6 +29,10 @@ pub struct LayerWriter {
     hashes: Vec<u64>,
     entries: u64,
     raw_bytes: u64,
+    redo_version: u32,
+    /// Versions of the last key, up to the last one, that need an older one; the most of them in the block at hand.
+    chain: u16,
+    longest_chain: u16,
 }
 
 /// A layer that was written.
@@ -72,7 +76,16 @@ impl LayerWriter {
             hashes: Vec::new(),
             entries: 0,
             raw_bytes: 0,
+            redo_version: REDO_VERSION,
+            chain: 0,
+            longest_chain: 0,
         })
+    }
+
+    /// Says which redo made the pages in it, if it was not this program's.
+    pub(crate) fn made_with(mut self, redo_version: u32) -> LayerWriter {
+        self.redo_version = redo_version;
+        self
     }
 
     /// Returns the bytes written so far, of the last blocks as they are before compression.
@@ -114,7 +127,14 @@ impl LayerWriter {
         }
         if self.last_key() != Some(*key) {
             self.hashes.push(filter::hash(key));
+            self.chain = 0;
         }
+        self.chain = if is_whole_tag(tag) {
+            0
+        } else {
+            self.chain.saturating_add(1)
+        };
+        self.longest_chain = self.longest_chain.max(self.chain);
         self.first.get_or_insert((*key, lsn));
         self.last = Some((*key, lsn));
         put_entry(&mut self.block, key, lsn, tag, value);
@@ -152,6 +172,7 @@ impl LayerWriter {
             raw_len: u32::try_from(self.block.len()).unwrap_or(u32::MAX),
             entries: self.block_entries,
             crc: crc32c::crc32c(&self.compressed),
+            chain: std::mem::take(&mut self.longest_chain),
         };
         entry.encode(&mut self.index);
         self.out.append(&self.compressed)?;
@@ -175,7 +196,7 @@ impl LayerWriter {
             entries: self.entries,
             distinct_keys: self.hashes.len() as u64,
             raw_bytes: self.raw_bytes,
-            redo_version: REDO_VERSION,
+            redo_version: self.redo_version,
             index_at,
             blocks: u32::try_from(self.index.len() / INDEX_ENTRY).unwrap_or(u32::MAX),
             index_crc: crc32c::crc32c(&self.index),

@@ -9,6 +9,8 @@ mod cover;
 mod index;
 mod plan;
 
+use std::collections::HashSet;
+
 use neon_types::{KeyRange, LayerId, Lsn, LsnRange, ObjectId};
 
 use crate::layer::{LayerFooter, LayerKind, SealedLayer};
@@ -18,10 +20,10 @@ use chunk::{CHUNK_LAYERS, Part, age};
 pub(crate) use chunk::Chunks;
 pub(crate) use codec::MAGICS;
 pub(crate) use cover::gap;
-pub(crate) use plan::Visit;
+pub(crate) use plan::RangeVisit;
 
 /// A layer and what of it may be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MapEntry {
     /// The layer.
     pub layer: LayerId,
@@ -101,6 +103,11 @@ fn order(
     (end, kind, entry.keys.start, visible.start, entry.layer)
 }
 
+fn sorted(mut entries: Vec<MapEntry>) -> Vec<MapEntry> {
+    entries.sort_by_key(order);
+    entries
+}
+
 /// Cuts entries into chunks, in order. What does not fill one is at the front, where more is added.
 fn parts_of(mut entries: Vec<MapEntry>) -> Vec<Part> {
     entries.sort_by_key(order);
@@ -169,6 +176,45 @@ impl LayerMap {
         // Only where the map was empty.
         parts.extend(parts_of(rest.collect()));
         LayerMap { sealed, parts }
+    }
+
+    /// Returns the map with `more` in place of `gone`; none when not all of those are in it. Chunks without any of them are shared.
+    pub fn replaced(&self, gone: &[MapEntry], more: impl IntoIterator<Item = MapEntry>) -> Option<LayerMap> {
+        let mut missing: HashSet<MapEntry> = gone.iter().copied().collect();
+        let mut parts: Vec<(Part, bool)> = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let mut left: Vec<MapEntry> = part.entries().collect();
+            let before = left.len();
+            left.retain(|entry| !missing.remove(entry));
+            if left.len() == before {
+                parts.push((part.clone(), false));
+            } else if !left.is_empty() {
+                parts.push((Part::new(sorted(left)), true));
+            }
+        }
+        if !missing.is_empty() {
+            return None;
+        }
+        // What shrank joins its neighbour, so that no map comes to be of many chunks of little.
+        let mut joined: Vec<(Part, bool)> = Vec::with_capacity(parts.len());
+        for (part, shrank) in parts {
+            match joined.last_mut() {
+                Some((last, last_shrank))
+                    if (shrank || *last_shrank)
+                        && last.clip.min(part.clip) == Lsn::MAX
+                        && last.chunk.entries().len() + part.chunk.entries().len() <= CHUNK_LAYERS =>
+                {
+                    let both = last.entries().chain(part.entries()).collect();
+                    (*last, *last_shrank) = (Part::new(sorted(both)), true);
+                }
+                _ => joined.push((part, shrank)),
+            }
+        }
+        let map = LayerMap {
+            sealed: self.sealed,
+            parts: joined.into_iter().map(|(part, _)| part).collect(),
+        };
+        Some(map.with(self.sealed, more))
     }
 
     /// Returns what a timeline that forks at `lsn` sees of this map; `lsn` is not above [`LayerMap::sealed`].

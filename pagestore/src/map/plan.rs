@@ -15,6 +15,15 @@ pub(crate) struct Visit {
     pub lsns: LsnRange,
 }
 
+/// A layer to look into for the keys of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RangeVisit {
+    /// What to look for in it.
+    pub visit: Visit,
+    /// The keys to look for: a part of the layer's and of the range.
+    pub keys: KeyRange,
+}
+
 impl LayerMap {
     /// Returns the layers that may hold versions of `key` above `floor` and at or below `lsn`, newest first. Whoever finds a
     /// version that needs no older one may stop at the first visit whose `lsns.end` is not above it.
@@ -28,24 +37,108 @@ impl LayerMap {
                 break;
             }
         }
+        // Nor have newer ones that reach below it.
+        if let Some(image) = visits.last().filter(|visit| visit.entry.kind == LayerKind::Image) {
+            let image = image.lsns;
+            visits.retain_mut(|visit| {
+                if visit.entry.kind == LayerKind::Delta {
+                    visit.lsns.start = visit.lsns.start.max(image.end);
+                }
+                !visit.lsns.is_empty()
+            });
+        }
         visits
     }
 
-    /// Returns the layers that may hold versions of keys in `range` at or below `lsn`, in no special order.
-    pub(crate) fn plan_range(&self, range: KeyRange, lsn: Lsn) -> Vec<Visit> {
-        let mut visits = Vec::new();
-        for entry in self.entries().filter(|entry| entry.keys.overlaps(&range)) {
+    /// Returns the layers that may hold versions of keys in `range` at or below `lsn`, images first. Of the deltas, versions may be
+    /// found that an image makes unnecessary.
+    pub(crate) fn plan_range(&self, range: KeyRange, lsn: Lsn) -> Vec<RangeVisit> {
+        let images = self.newest_images(range, lsn);
+        let mut visits: Vec<RangeVisit> = images
+            .iter()
+            .filter_map(|(keys, image)| {
+                let entry = (*image)?;
+                let lsns = wanted(&entry, lsn, Lsn::INVALID)?;
+                Some(RangeVisit {
+                    visit: Visit { entry, lsns },
+                    keys: *keys,
+                })
+            })
+            .collect();
+        let lowest = images.iter().map(|(_, image)| base_of(image.as_ref())).min();
+        let deltas = self
+            .entries()
+            .take_while(|entry| Some(entry.visible().end) > lowest)
+            .filter(|entry| entry.kind == LayerKind::Delta && entry.keys.overlaps(&range));
+        for entry in deltas {
             let Some(lsns) = wanted(&entry, lsn, Lsn::INVALID) else {
                 continue;
             };
-            visits.push(Visit { entry, lsns });
-            let holds_all = entry.keys.start <= range.start && range.end <= entry.keys.end;
-            if entry.kind == LayerKind::Image && holds_all {
-                break;
+            // From the first to the last key of which the layer has something to add.
+            let mut keys: Option<KeyRange> = None;
+            let first = images.partition_point(|(keys, _)| keys.end <= entry.keys.start);
+            for (part, image) in images.iter().skip(first) {
+                if part.start >= entry.keys.end {
+                    break;
+                }
+                if base_of(image.as_ref()) < lsns.end {
+                    let start = keys.map_or(part.start.max(entry.keys.start), |keys| keys.start);
+                    let end = part.end.min(entry.keys.end);
+                    keys = Some(KeyRange { start, end });
+                }
+            }
+            if let Some(keys) = keys {
+                visits.push(RangeVisit {
+                    visit: Visit { entry, lsns },
+                    keys,
+                });
             }
         }
         visits
     }
+
+    /// Returns the newest image layer at or below `lsn` of every key of `range`, none where there is none: parts that follow each
+    /// other without gaps.
+    pub(crate) fn newest_images(&self, range: KeyRange, lsn: Lsn) -> Vec<(KeyRange, Option<MapEntry>)> {
+        let mut found: Vec<(KeyRange, Option<MapEntry>)> = Vec::new();
+        let mut open = vec![range];
+        for entry in self.entries() {
+            if open.is_empty() {
+                break;
+            }
+            if entry.kind != LayerKind::Image || entry.visible().end > lsn || !entry.keys.overlaps(&range) {
+                continue;
+            }
+            let first = open.partition_point(|part| part.end <= entry.keys.start);
+            let last = open.partition_point(|part| part.start < entry.keys.end);
+            let mut rest = Vec::new();
+            for part in open.get(first..last).unwrap_or_default() {
+                let start = part.start.max(entry.keys.start);
+                let end = part.end.min(entry.keys.end);
+                found.push((KeyRange { start, end }, Some(entry)));
+                let before = KeyRange {
+                    start: part.start,
+                    end: start,
+                };
+                let after = KeyRange {
+                    start: end,
+                    end: part.end,
+                };
+                rest.extend([before, after].into_iter().filter(|part| part.start < part.end));
+            }
+            if first < last {
+                open.splice(first..last, rest);
+            }
+        }
+        found.extend(open.into_iter().map(|part| (part, None)));
+        found.sort_unstable_by_key(|(keys, _)| keys.start);
+        found
+    }
+}
+
+/// Returns the LSN at and below which an image answers.
+fn base_of(image: Option<&MapEntry>) -> Lsn {
+    image.map_or(Lsn::INVALID, |image| image.lsns.end)
 }
 
 /// Adds what is to be visited of one part; true when nothing older can matter.

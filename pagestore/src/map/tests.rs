@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+
 use neon_objects::ObjectStore;
 use neon_types::{Key, KeyRange, LayerId, LayerMapId, Lsn, LsnRange, ObjectId, PackedKey};
 use proptest::prelude::*;
 
+use super::plan::Visit;
 use super::*;
 use crate::PageStoreError;
 
@@ -65,9 +68,74 @@ fn a_plan_goes_from_new_to_old_and_ends_at_an_image() {
     let newer = map.with(Lsn(300), [entry(5, LayerKind::Image, (0, 99), (200, 200))]);
     assert_eq!(
         visited(&newer, 7, 250, 0),
-        [(4, 200, 250), (2, 100, 200), (5, 199, 200)],
-        "deltas first at one LSN"
+        [(4, 200, 250), (5, 199, 200)],
+        "what leads to the image is not looked into"
     );
+    assert_eq!(visited(&newer, 7, 199, 0), [(2, 100, 199), (1, 99, 100)]);
+    let merged = LayerMap::new(
+        Lsn(300),
+        vec![
+            entry(1, LayerKind::Image, (0, 99), (100, 100)),
+            entry(6, LayerKind::Delta, (0, 99), (100, 300)),
+            entry(5, LayerKind::Image, (0, 50), (200, 200)),
+        ],
+    );
+    assert_eq!(visited(&merged, 7, 250, 0), [(6, 200, 250), (5, 199, 200)]);
+    assert_eq!(visited(&merged, 60, 250, 0), [(6, 100, 250), (1, 99, 100)]);
+}
+
+#[test]
+fn layers_are_replaced_if_they_are_there() {
+    let merged = entry(7, LayerKind::Delta, (0, 99), (100, 300));
+    let gone: Vec<MapEntry> = map()
+        .entries()
+        .filter(|entry| entry.kind == LayerKind::Delta)
+        .collect();
+    let replaced = map().replaced(&gone, [merged]).unwrap();
+    let image = entry(1, LayerKind::Image, (0, 99), (100, 100));
+    assert_eq!(replaced, LayerMap::new(Lsn(300), vec![merged, image]));
+    assert_eq!(replaced.replaced(&gone, [merged]), None, "they went before");
+    assert_eq!(map().replaced(&[merged], []), None);
+
+    // Of many, little is written anew.
+    let (_directory, objects) = store();
+    let many = seals(2000);
+    many.write(&objects).unwrap();
+    let of_last: Vec<MapEntry> = many.entries().take(8).collect();
+    let replaced = many.replaced(&of_last, [merged_of(&of_last)]).unwrap();
+    let stored: BTreeSet<ObjectId> = many.objects().collect();
+    replaced.write(&objects).unwrap();
+    let news = replaced.objects().filter(|id| !stored.contains(id)).count();
+    assert!(news <= 2, "{news} chunks are new");
+    let all: Vec<MapEntry> = many.entries().skip(8).chain([merged_of(&of_last)]).collect();
+    assert_eq!(replaced, LayerMap::new(many.sealed(), all));
+}
+
+#[test]
+fn a_map_that_shrinks_again_and_again_has_few_chunks() {
+    let mut map = seals(1500);
+    while map.entries().count() > 40 {
+        let all: Vec<MapEntry> = map
+            .entries()
+            .filter(|entry| entry.kind == LayerKind::Delta)
+            .collect();
+        let from = all.len() / 3;
+        let some = all[from..(from + 12).min(all.len())].to_vec();
+        if some.len() < 2 {
+            break;
+        }
+        map = map.replaced(&some, [merged_of(&some)]).unwrap();
+        assert!(map.entries().is_sorted_by_key(|entry| age(&entry)));
+        let fewest = map.entries().count() / CHUNK_LAYERS;
+        assert!(map.parts.len() <= 2 * fewest + 3, "{} chunks", map.parts.len());
+    }
+}
+
+/// A layer of the LSNs and keys of all of these.
+fn merged_of(layers: &[MapEntry]) -> MapEntry {
+    let start = layers.iter().map(|entry| entry.lsns.start).min().unwrap();
+    let end = layers.iter().map(|entry| entry.lsns.end).max().unwrap();
+    entry(99, LayerKind::Delta, (0, 99), (start.0, end.0))
 }
 
 #[test]
@@ -236,6 +304,14 @@ fn naive_plan(map: &LayerMap, key: &PackedKey, lsn: Lsn, floor: Lsn) -> Vec<Visi
         if let Some(lsns) = plan::wanted(&entry, lsn, floor) {
             visits.push(Visit { entry, lsns });
             if entry.kind == LayerKind::Image {
+                let image = lsns;
+                for visit in visits
+                    .iter_mut()
+                    .filter(|visit| visit.entry.kind == LayerKind::Delta)
+                {
+                    visit.lsns.start = visit.lsns.start.max(image.end);
+                }
+                visits.retain(|visit| !visit.lsns.is_empty());
                 break;
             }
         }
@@ -255,6 +331,7 @@ proptest! {
             1..12,
         ),
         reads in proptest::collection::vec((0u64..99, 0u64..2500, 0u64..2500), 40),
+        ranges in proptest::collection::vec((0u64..90, 1u64..9, 0u64..2500), 8),
     ) {
         let mut map = LayerMap::new(Lsn(3000), Vec::new());
         let mut listed: Vec<MapEntry> = Vec::new();
@@ -285,6 +362,29 @@ proptest! {
             let key = Key::Boundaries { mebibyte: key }.pack();
             let (lsn, floor) = (Lsn(lsn.max(floor)), Lsn(lsn.min(floor)));
             prop_assert_eq!(map.plan(&key, lsn, floor), naive_plan(&map, &key, lsn, floor));
+        }
+        // A range is looked for in what its keys are looked for, and images are looked into for the keys that need them.
+        for (from, keys, lsn) in ranges {
+            let key = |mebibyte| Key::Boundaries { mebibyte }.pack();
+            let range = KeyRange { start: key(from), end: key(from + keys) };
+            let visits = map.plan_range(range, Lsn(lsn));
+            for mebibyte in from..from + keys {
+                let key = key(mebibyte);
+                let here = visits.iter().filter(|visit| visit.keys.contains(&key));
+                let (deltas, images): (Vec<_>, Vec<_>) =
+                    here.map(|visit| visit.visit).partition(|visit| visit.entry.kind == LayerKind::Delta);
+                let (wanted, image): (Vec<_>, Vec<_>) = naive_plan(&map, &key, Lsn(lsn), Lsn::INVALID)
+                    .into_iter()
+                    .partition(|visit| visit.entry.kind == LayerKind::Delta);
+                prop_assert_eq!(images, image);
+                for visit in wanted {
+                    prop_assert!(deltas.iter().any(|delta| delta.entry == visit.entry && delta.lsns.end == visit.lsns.end));
+                }
+            }
+            for visit in &visits {
+                prop_assert!(visit.keys.start < visit.keys.end && visit.visit.entry.keys.overlaps(&visit.keys));
+                prop_assert!(range.start <= visit.keys.start && visit.keys.end <= range.end);
+            }
         }
     }
 

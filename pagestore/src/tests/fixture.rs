@@ -23,10 +23,10 @@ pub(super) const PREV: Lsn = Lsn(0x10_20b0);
 pub(super) const ROOT: TimelineId = TimelineId([1; 16]);
 
 /// splitmix64: the same seed gives the same test.
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,15 +34,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    pub(super) fn below_u32(&mut self, limit: u32) -> u32 {
+    pub(crate) fn below_u32(&mut self, limit: u32) -> u32 {
         u32::try_from(self.below(u64::from(limit))).unwrap()
     }
 
-    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| (self.next() & 0xff) as u8).collect()
     }
 }

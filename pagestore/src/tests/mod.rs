@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on WAL that is written here, record by record.
 
+mod compact;
 mod fixture;
 mod hostile;
 mod images;
@@ -8,3 +9,5 @@ mod layers;
 mod model;
 mod transfer;
 mod wal;
+
+pub(crate) use fixture::Random;

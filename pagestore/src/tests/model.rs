@@ -9,6 +9,7 @@ use neon_postgres::wal::{Compression, NewBlock, Record, RecordBuilder, rmgr};
 use neon_redo::Cluster;
 use neon_types::{Lsn, LsnRange, RelTag, TimelineId};
 
+use super::compact::{any_choice, picture, settle};
 use super::fixture::*;
 use crate::{PageStoreError, RecordSpan, Timeline, fsck};
 
@@ -330,7 +331,7 @@ fn run(seed: u64, steps: u32) {
     for _ in 0..steps {
         let chosen = usize::try_from(random.below(branches.len() as u64)).unwrap();
         let timeline = repository.store.get(branches[chosen].id).unwrap();
-        match random.below(12) {
+        match random.below(15) {
             0..6 => {
                 let records = 1 + random.below(25);
                 branches[chosen].grow(&timeline, &mut random, records, &mut clock);
@@ -341,6 +342,22 @@ fn run(seed: u64, steps: u32) {
                 assert_eq!(timeline.sealed(), end);
             }
             8 => repository.reopen(),
+            12 => {
+                settle(&timeline);
+            }
+            13 | 14 => {
+                // Wise or not: nothing that can be read changes.
+                let model = &branches[chosen].model;
+                let ends: Vec<Lsn> = model.records.iter().map(|span| span.end).collect();
+                let lsns: Vec<Lsn> = (0..3).map(|_| any_lsn(&mut random, &timeline)).collect();
+                let before: Vec<_> = lsns.iter().map(|lsn| picture(&timeline, *lsn)).collect();
+                let choice = any_choice(&timeline, &mut random, &ends);
+                timeline.compact_as(choice, &|| false).unwrap();
+                for (lsn, before) in lsns.iter().zip(before) {
+                    model.check(&timeline, *lsn);
+                    assert!(picture(&timeline, *lsn) == before, "everything at {lsn}");
+                }
+            }
             9 if branches.len() < 5 => {
                 let model = &branches[chosen].model;
                 let forks: Vec<Lsn> = model
@@ -374,6 +391,12 @@ fn run(seed: u64, steps: u32) {
             branch.model.check(&timeline, lsn);
         }
         branch.model.check(&timeline, timeline.end());
+        if seed.is_multiple_of(4) {
+            // Every state that there was.
+            let ends = branch.model.records.iter().map(|span| span.end);
+            ends.chain([timeline.start()])
+                .for_each(|lsn| branch.model.check(&timeline, lsn));
+        }
         branch.model.check_times(&timeline);
         assert!(matches!(
             timeline.rel_size(rel(0), timeline.end() + 8),

@@ -4,10 +4,11 @@
 //! timelines/<id>/state    TimelineState       timelines/<id>/wal/       segment files
 //! timelines/<id>/ladder   digest ladder
 //! ```
-//! Lock order: `sealing`, `indexer`, `state`, `memory`; of a timeline before those of its ancestor, except that nobody waits for
+//! Lock order: `compacting`, `sealing`, `indexer`, `state`, `memory`; of a timeline before those of its ancestor, except that nobody waits for
 //! another timeline's `sealing` while holding locks of its own.
 
 mod accept;
+mod compact;
 mod feed;
 mod history;
 mod images;
@@ -30,6 +31,10 @@ use neon_redo::Cluster;
 use neon_types::{Lsn, LsnRange, Position, TimelineId};
 
 pub use accept::AcceptPart;
+pub use compact::Compacted;
+pub(crate) use read::Found;
+pub use read::ReadCost;
+pub(crate) use scan::Merge;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use wal::Pin as WalPin;
@@ -68,6 +73,7 @@ pub struct Timeline {
     wal: Wal,
     indexer: Mutex<Indexer>,
     sealing: Mutex<()>,
+    compacting: Mutex<compact::Compacting>,
 }
 
 /// Where versions are: newest in `open`, older in `frozen`, all others by `map` or, without one, at the ancestor's.
@@ -141,6 +147,7 @@ impl Timeline {
             }),
             indexer: Mutex::new(Indexer::new(Ingest::new(state.version), ladder)),
             sealing: Mutex::new(()),
+            compacting: Mutex::default(),
             state: Mutex::new(state),
             directory,
             wal,

@@ -22,6 +22,17 @@ use crate::{PageStoreError, Result};
 /// Copies of copies of relations that are followed.
 const MAX_COPIES: u32 = 256;
 
+/// What it takes to read a key from layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadCost {
+    /// Layers that had to be asked: their filters, in memory.
+    pub asked: u32,
+    /// Layers of which blocks had to be read: those whose filter did not deny the key.
+    pub layers: u32,
+    /// Versions to be applied to the one that needs no older one.
+    pub records: u32,
+}
+
 /// A version that was found, with its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -323,7 +334,21 @@ impl Sealed<'_> {
         limit: Limit,
         found: &mut Vec<Found>,
     ) -> Result<Option<bool>> {
+        let counted = self.collect_counting(key, lsn, floor, limit, found)?;
+        Ok(counted.map(|(whole, _)| whole))
+    }
+
+    /// The same; returns also what it took.
+    pub(super) fn collect_counting(
+        &self,
+        key: &PackedKey,
+        lsn: Lsn,
+        floor: Lsn,
+        limit: Limit,
+        found: &mut Vec<Found>,
+    ) -> Result<Option<(bool, ReadCost)>> {
         let begin = found.len();
+        let mut cost = ReadCost::default();
         let mut whole: Option<Lsn> = None;
         let mut layers = 0;
         for visit in self.map.plan(key, lsn, floor) {
@@ -331,9 +356,11 @@ impl Sealed<'_> {
                 break;
             }
             let layer = self.cache.layer(self.objects, visit.entry.layer)?;
+            cost.asked += 1;
             if !layer.may_hold(key) {
                 continue;
             }
+            cost.layers += 1;
             let before = found.len();
             if let Some(lsn) = versions_in_layer(self.cache, &layer, key, visit.lsns, limit.versions, found)?
             {
@@ -348,14 +375,16 @@ impl Sealed<'_> {
         let tail = found.get_mut(begin..).unwrap_or_default();
         if !tail.is_sorted_by(|newer, older| newer.lsn > older.lsn) {
             let mut sorted = found.split_off(begin);
-            sorted.sort_by_key(|version| std::cmp::Reverse(version.lsn));
+            sorted.sort_by_key(|version| (std::cmp::Reverse(version.lsn), !version.whole));
             sorted.dedup_by_key(|version| version.lsn);
             found.extend(sorted);
         }
         if let Some(place) = found.iter().skip(begin).position(|version| version.whole) {
             found.truncate(begin + place + 1);
         }
-        Ok(Some(whole.is_some()))
+        let versions = found.len() - begin - usize::from(whole.is_some());
+        cost.records = u32::try_from(versions).unwrap_or(u32::MAX);
+        Ok(Some((whole.is_some(), cost)))
     }
 }
 

@@ -14,7 +14,7 @@ use super::read::Found;
 use super::wal::Pin;
 use super::{Timeline, read};
 use crate::layer::LayerCursor;
-use crate::map::{LayerMap, Visit};
+use crate::map::{LayerMap, RangeVisit};
 use crate::value::{Value, is_whole_tag};
 use crate::{PageStoreError, Result};
 
@@ -26,15 +26,15 @@ enum Source<'a> {
         next: Option<(PackedKey, Vec<OpenVersion>)>,
     },
     /// A layer that the merge has not reached.
-    Waiting(Visit),
+    Waiting(RangeVisit),
     Layer {
-        visit: Visit,
+        visit: RangeVisit,
         cursor: LayerCursor,
     },
 }
 
 /// The keys of a range with their versions at or below an LSN.
-struct Merge<'a> {
+pub(crate) struct Merge<'a> {
     timeline: &'a Timeline,
     range: KeyRange,
     sources: Vec<Source<'a>>,
@@ -47,16 +47,34 @@ struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     fn new(timeline: &'a Timeline, range: KeyRange, lsn: Lsn) -> Merge<'a> {
-        let mut merge = Merge {
+        let mut merge = Merge::empty(timeline, range);
+        merge.add_sources(timeline, lsn);
+        merge
+    }
+
+    /// The keys of a range as the layers of a map have them; what is in memory is not looked at.
+    pub(crate) fn of_map(timeline: &'a Timeline, map: Arc<LayerMap>, range: KeyRange, lsn: Lsn) -> Merge<'a> {
+        let mut merge = Merge::empty(timeline, range);
+        merge.add_layers(map, lsn);
+        merge
+    }
+
+    fn empty(timeline: &'a Timeline, range: KeyRange) -> Merge<'a> {
+        Merge {
             timeline,
             range,
             sources: Vec::new(),
             heap: BinaryHeap::new(),
             _pins: Vec::new(),
             _maps: Vec::new(),
-        };
-        merge.add_sources(timeline, lsn);
-        merge
+        }
+    }
+
+    fn add_layers(&mut self, map: Arc<LayerMap>, lsn: Lsn) {
+        for visit in map.plan_range(self.range, lsn) {
+            self.add(visit.keys.start, Source::Waiting(visit));
+        }
+        self._maps.push(map);
     }
 
     fn add_sources(&mut self, timeline: &'a Timeline, lsn: Lsn) {
@@ -85,15 +103,7 @@ impl<'a> Merge<'a> {
             }
         }
         match (map, &timeline.ancestor) {
-            (Some(map), _) => {
-                for visit in map.plan_range(self.range, lsn) {
-                    self.add(
-                        visit.entry.keys.start.max(self.range.start),
-                        Source::Waiting(visit),
-                    );
-                }
-                self._maps.push(map);
-            }
+            (Some(map), _) => self.add_layers(map, lsn),
             (None, Some(ancestor)) => self.add_sources(ancestor, lsn.min(timeline.start())),
             (None, None) => {}
         }
@@ -105,7 +115,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Returns the next key and its versions above what `floor` says of it: newest first, down to the first whole one.
-    fn next(
+    pub(crate) fn next(
         &mut self,
         floor: &dyn Fn(&PackedKey) -> Lsn,
         found: &mut Vec<Found>,
@@ -123,8 +133,8 @@ impl<'a> Merge<'a> {
             };
             if let Source::Waiting(visit) = source {
                 let core = &self.timeline.core;
-                let layer = core.cache.layer(&core.objects, visit.entry.layer)?;
-                let cursor = LayerCursor::seek(layer, Some(&core.cache), self.range)?;
+                let layer = core.cache.layer(&core.objects, visit.visit.entry.layer)?;
+                let cursor = LayerCursor::seek(layer, Some(&core.cache), visit.keys)?;
                 let visit = *visit;
                 *source = Source::Layer { visit, cursor };
                 if let Some(key) = source.key() {
@@ -141,7 +151,8 @@ impl<'a> Merge<'a> {
                 self.heap.push(Reverse((key, index)));
             }
         }
-        found.sort_by_key(|version| Reverse(version.lsn));
+        // An image has the LSN of the last change that it holds, perhaps.
+        found.sort_by_key(|version| (Reverse(version.lsn), !version.whole));
         found.dedup_by_key(|version| version.lsn);
         if let Some(whole) = found.iter().position(|version| version.whole) {
             found.truncate(whole + 1);
@@ -178,7 +189,7 @@ impl Source<'_> {
             Source::Layer { visit, cursor } => {
                 let begin = found.len();
                 while let Some(entry) = cursor.entry().filter(|entry| entry.key == *key) {
-                    if visit.lsns.contains(entry.lsn) && entry.lsn > floor {
+                    if visit.visit.lsns.contains(entry.lsn) && entry.lsn > floor {
                         if is_whole_tag(entry.tag) {
                             found.truncate(begin);
                         }
