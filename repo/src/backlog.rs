@@ -62,9 +62,12 @@ impl Repository {
         }
         let micros = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
         for id in backlog.due(&unsealed, self.world.now(), micros) {
-            let sealed = self.pages.get(id).and_then(|timeline| timeline.seal());
-            if let Err(error) = sealed {
-                tracing::warn!(timeline = %id, error = chain(&error), "sealing failed; it is tried again");
+            let timeline = self.pages.get(id);
+            match timeline.and_then(|timeline| timeline.seal().map(|_| timeline)) {
+                Ok(timeline) => self.compactor.wake(&timeline),
+                Err(error) => {
+                    tracing::warn!(timeline = %id, error = chain(&error), "sealing failed; it is tried again");
+                }
             }
         }
         (limit / 10).clamp(LOOK.0, LOOK.1)

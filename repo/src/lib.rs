@@ -10,6 +10,7 @@ mod catalog;
 mod clock;
 mod clone;
 mod commits;
+mod compaction;
 mod compare;
 mod directory;
 mod endpoint;

@@ -350,6 +350,7 @@ impl Sink for Repository {
                 })
                 .collect();
             timeline.accept(upto, &parts).map_err(pages)?;
+            self.compactor.wake(&timeline);
         }
         progress(total, total);
         self.check_arrived(acceptance)

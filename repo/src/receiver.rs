@@ -12,6 +12,7 @@ use neon_transport::TransportError;
 use neon_transport::replication::{ConnectOptions, Event, Replication};
 use neon_types::Lsn;
 
+use crate::compaction::Compactor;
 use crate::error::{RepoError, Result};
 
 /// Name of the replication slot in every endpoint.
@@ -58,6 +59,7 @@ struct Reached {
 
 struct Shared {
     timeline: Arc<Timeline>,
+    compactor: Arc<Compactor>,
     reached: Mutex<Reached>,
     changed: Condvar,
     stop: AtomicBool,
@@ -93,13 +95,16 @@ impl Receiver {
     pub fn start(
         runtime: &tokio::runtime::Handle,
         timeline: Arc<Timeline>,
+        compactor: Arc<Compactor>,
         place: Place,
         housekeeping_end: Lsn,
         on_transaction: Option<OnTransaction>,
     ) -> Result<Receiver> {
         let end = timeline.index_wal()?;
+        compactor.wake(&timeline);
         let shared = Arc::new(Shared {
             timeline,
+            compactor,
             reached: Mutex::new(Reached {
                 indexed: end,
                 durable: end,
@@ -404,10 +409,12 @@ fn index_until_stopped(
         }
         if seal.is_none() && !stopping && shared.timeline.wants_seal() {
             let timeline = Arc::clone(&shared.timeline);
+            let compactor = Arc::clone(&shared.compactor);
             seal = std::thread::Builder::new()
                 .name("seal".into())
-                .spawn(move || {
-                    if let Err(error) = timeline.seal() {
+                .spawn(move || match timeline.seal() {
+                    Ok(_) => compactor.wake(&timeline),
+                    Err(error) => {
                         tracing::error!(error = chain(&error), "sealing failed; it is tried again");
                     }
                 })

@@ -9,6 +9,7 @@ use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
 use crate::clock::Clock;
+use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
 use crate::instance;
@@ -37,6 +38,7 @@ pub struct Repository {
     pub(crate) world: SharedWorld,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) endpoints: Endpoints,
+    pub(crate) compactor: Arc<Compactor>,
     /// Held by every command that moves refs, timelines or endpoints.
     pub(crate) commands: Mutex<()>,
     /// Held by the one that collects garbage.
@@ -86,6 +88,7 @@ impl Repository {
             world,
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
+            compactor: Arc::new(Compactor::new(neon_dir)),
             commands: Mutex::new(()),
             collecting: Mutex::new(()),
             writer,

@@ -312,6 +312,7 @@ impl Repository {
         let receiver = Receiver::start(
             &self.runtime,
             Arc::clone(timeline),
+            Arc::clone(&self.compactor),
             place,
             file.housekeeping_end,
             on_transaction,
@@ -359,8 +360,16 @@ impl Repository {
         endpoint::any_runs(&self.neon_dir)
     }
 
+    /// Begins to compact timelines in the background, until [`Repository::stop_all`].
+    pub fn compact_in_background(&self) {
+        if let Err(error) = self.compactor.start() {
+            tracing::warn!(error = receiver::chain(&error), "nothing is compacted");
+        }
+    }
+
     /// Stops every endpoint, takes in what they wrote and commits it.
     pub fn stop_all(&self) -> std::result::Result<(), api::ApiError> {
+        self.compactor.stop();
         let _exclusive = self.exclusive();
         for name in endpoint::names(&self.neon_dir).unwrap_or_default() {
             if self.endpoint_pid(&name).is_some() {

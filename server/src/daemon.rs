@@ -144,6 +144,7 @@ pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiErr
     let daemon = Daemon::new(Arc::clone(repository));
     collect_now_and_then(repository);
     seal_by_age(repository);
+    repository.compact_in_background();
     let router = rest::router(Arc::clone(&daemon));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

@@ -1,5 +1,6 @@
 //! The whole program on real Postgres servers: what a user does, what a user does wrong, and what happens to machines.
 
+mod compaction;
 mod crash;
 mod dev;
 mod gc;

@@ -16,6 +16,8 @@ fn told_by_ref_and_by_relation(postgres: &TestPostgres) {
     let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
     let repo = environment.init("shop", postgres);
     repo.set("pagestore.seal_megabytes", "1");
+    // Two branches with the same history, and the same layers.
+    repo.set("pagestore.compaction", "off");
     let uri = repo.start("main");
     TestPostgres::sql(
         &uri,

@@ -71,6 +71,12 @@ pub const SETTINGS: &[SettingSpec] = &[
         doc: "Seconds after which WAL of an open timeline is sealed in the background, however little it is",
     },
     SettingSpec {
+        key: "pagestore.compaction",
+        kind: SettingKind::Switch,
+        default: "on",
+        doc: "Whether a running daemon merges layers and writes image layers, so that reads stay short",
+    },
+    SettingSpec {
         key: "gc.auto",
         kind: SettingKind::Switch,
         default: "on",
