@@ -21,7 +21,7 @@ mod writer;
 
 pub use ancestry::{Line, Relation};
 pub use commit::{COMMIT_MAGIC, Commit, Environment, Fork, MAX_COMMIT, WalDigest};
-pub use config::{Config, Origin, Upstream};
+pub use config::{Config, Keep, Origin, Retention, Upstream};
 pub use error::{ObjectsError, Result};
 pub use lock::{Holder, RepoLock};
 pub use reflog::ReflogEntry;

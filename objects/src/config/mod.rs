@@ -3,6 +3,7 @@
 //! The file is edited, not rewritten: comments and order stay. It may hold passwords of origins, so it is 0600. Change it only while
 //! holding the repository's lock: load, change, save.
 
+mod retention;
 mod settings;
 pub mod span;
 
@@ -16,6 +17,7 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 
 use crate::{ObjectsError, Result, durable};
 
+pub use retention::{Keep, Retention};
 pub use settings::{SETTINGS, SettingKind, SettingSpec};
 
 /// The format of the repository that this program makes and reads.
@@ -169,11 +171,10 @@ impl Config {
         self.table("origins").remove(name);
         for (branch, upstream) in self.upstreams()? {
             if upstream.origin == name {
-                self.table("branches").remove(&branch);
+                self.set_upstream(&branch, None)?;
             }
         }
         self.drop_empty("origins");
-        self.drop_empty("branches");
         Ok(())
     }
 
@@ -201,6 +202,9 @@ impl Config {
         for (name, table) in self.children("branches")? {
             let place = format!("branches.{name}");
             RefName::branch(name)?;
+            if table.get("origin").is_none() && table.get("branch").is_none() {
+                continue;
+            }
             let origin = self.string_in(table, &place, "origin")?;
             let branch = self.string_in(table, &place, "branch")?;
             RefName::origin(&origin, &branch)?;
@@ -224,21 +228,45 @@ impl Config {
                 table.insert("origin", text(&upstream.origin));
                 table.insert("branch", text(&upstream.branch));
             }
-            None => {
-                self.table("branches").remove(branch);
-                self.drop_empty("branches");
+            None if self.has_branch(branch) => {
+                let table = self.sub_table("branches", branch);
+                table.remove("origin");
+                table.remove("branch");
+                self.drop_empty_branch(branch);
             }
+            None => {}
         }
         Ok(())
     }
 
-    /// Carries a branch's default over to its new name.
+    /// Carries what is said of a branch over to its new name.
     pub fn rename_branch(&mut self, old: &str, new: &str) -> Result<()> {
-        if let Some(upstream) = self.upstream(old)? {
-            self.set_upstream(old, None)?;
-            self.set_upstream(new, Some(&upstream))?;
+        RefName::branch(new)?;
+        if self.has_branch(old)
+            && let Some(item) = self.table("branches").remove(old)
+        {
+            self.table("branches").insert(new, item);
         }
         Ok(())
+    }
+
+    fn has_branch(&self, branch: &str) -> bool {
+        let branches = self.document.get("branches");
+        branches.is_some_and(|branches| branches.get(branch).is_some())
+    }
+
+    /// Takes the table of a branch of which nothing is said away.
+    fn drop_empty_branch(&mut self, branch: &str) {
+        let empty = self
+            .document
+            .get("branches")
+            .and_then(|branches| branches.get(branch))
+            .and_then(Item::as_table_like)
+            .is_some_and(|table| table.is_empty());
+        if empty {
+            self.table("branches").remove(branch);
+        }
+        self.drop_empty("branches");
     }
 
     fn children(&self, name: &str) -> Result<Vec<(&str, &Item)>> {

@@ -22,6 +22,10 @@ pub enum SettingKind {
     Duration,
     /// `on` or `off`
     Switch,
+    /// `forever` or a length of time; see [`super::Keep`].
+    Keep,
+    /// An amount of bytes, as `50GB`; see [`super::span::parse_bytes`].
+    Bytes,
 }
 
 /// One setting of a repository.
@@ -93,6 +97,18 @@ pub const SETTINGS: &[SettingSpec] = &[
         kind: SettingKind::Duration,
         default: "90d",
         doc: "How long commits are kept that a branch or tag, which still exists, named before",
+    },
+    SettingSpec {
+        key: "retention.keep",
+        kind: SettingKind::Keep,
+        default: "forever",
+        doc: "How long after it was received history can be read, where a branch says nothing else",
+    },
+    SettingSpec {
+        key: "retention.keep_wal",
+        kind: SettingKind::Bytes,
+        default: "256MB",
+        doc: "Raw WAL that is kept below the end of a branch, where it says nothing else, beyond what is not in layers",
     },
 ];
 
@@ -311,6 +327,12 @@ fn parse(spec: &SettingSpec, value: &str) -> Result<Value> {
             "on" | "off" => Ok(Value::from(value)),
             _ => Err(bad("expected on or off".to_owned())),
         },
+        SettingKind::Keep => super::Keep::parse(value)
+            .map(|_| Value::from(value))
+            .ok_or_else(|| bad(super::retention::KEEP_EXPECTED.to_owned())),
+        SettingKind::Bytes => super::span::parse_bytes(value)
+            .map(|_| Value::from(value))
+            .ok_or_else(|| bad(super::retention::BYTES_EXPECTED.to_owned())),
         SettingKind::Author => {
             let text = one_line(spec.key, value)?;
             let well_formed = text
