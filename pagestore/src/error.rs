@@ -81,6 +81,19 @@ pub enum PageStoreError {
         /// What is held.
         readable: LsnRange,
     },
+    /// The history at the LSN was dropped, as retention said.
+    #[error(
+        "the history of timeline {timeline} at {lsn} was dropped by retention{}",
+        readable_again(from)
+    )]
+    Dropped {
+        /// Which timeline.
+        timeline: TimelineId,
+        /// What was asked for.
+        lsn: Lsn,
+        /// The lowest position above it that can be read.
+        from: Option<Lsn>,
+    },
     /// No record of this history ends at or below the LSN.
     #[error("no record ends at or below {0} in this history")]
     NoRecord(Lsn),
@@ -191,6 +204,10 @@ pub enum PageStoreError {
     /// The caller's own function stopped the scan.
     #[error("stopped: {0}")]
     Stopped(String),
+}
+
+fn readable_again(from: &Option<Lsn>) -> String {
+    from.map_or_else(String::new, |from| format!(": it can be read from {from} on"))
 }
 
 impl PageStoreError {

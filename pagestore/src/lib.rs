@@ -35,14 +35,14 @@ pub use boundaries::RecordSpan;
 pub use error::{PageStoreError, Result};
 pub use failpoint::{Failure, failpoint, set_failpoint};
 pub use fsck::{Checked, Finding, fsck};
-pub use gc::{References, StoredKind, TimelineNode};
+pub use gc::{References, Span, Spans, StoredKind, TimelineNode};
 pub use ingest::{Effect, Ingest, State};
 pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, SealedLayer};
 pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
-    AcceptPart, ClusterFacts, Compacted, ImportFacts, PartsPin, ReadCost, ReceivedTimeline, SlicePart,
-    Timeline, TimelineState, WalPin, WalReader,
+    AcceptPart, ClusterFacts, Compacted, Dropped, ImportFacts, PartsPin, ReadCost, ReceivedTimeline,
+    SlicePart, Timeline, TimelineState, WalPin, WalReader,
 };
 pub use usage::{RelationFile, Usage};
 pub use value::{MAX_VALUE, Value};

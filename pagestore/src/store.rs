@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use neon_objects::{ObjectStore, durable};
 use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
 
-use crate::gc::LiveMaps;
+use crate::gc::{LiveMaps, Spans};
 use crate::layer::LayerCache;
 use crate::map::{Chunks, LayerMap};
 use crate::timeline::{ReceivedTimeline, TimelineState, WAL_DIRECTORY};
@@ -57,7 +57,24 @@ pub(crate) struct Core {
     pub cache: LayerCache,
     pub chunks: Chunks,
     pub live: LiveMaps,
+    windows: Mutex<WalWindows>,
     pub settings: Settings,
+}
+
+/// How much raw WAL is kept below the end of a timeline, in bytes, beyond what is not sealed.
+struct WalWindows {
+    usual: u64,
+    /// Of timelines that are open for a branch.
+    branches: HashMap<String, u64>,
+}
+
+impl Core {
+    /// Returns how much WAL a timeline keeps that is open for that branch, or for none.
+    pub(crate) fn keep_wal(&self, branch: Option<&str>) -> u64 {
+        let windows = lock(&self.windows);
+        let said = branch.and_then(|branch| windows.branches.get(branch));
+        said.copied().unwrap_or(windows.usual)
+    }
 }
 
 /// Which timelines there are, how they descend, and which are open.
@@ -98,7 +115,12 @@ impl Registry {
     }
 
     /// Gives timelines that fork from `id` and are not open the layers of `map`, clipped, where it reaches their fork.
-    pub(crate) fn closed_children_adopt(&self, id: TimelineId, map: &LayerMap) -> Result<()> {
+    pub(crate) fn closed_children_adopt(
+        &self,
+        id: TimelineId,
+        map: &LayerMap,
+        readable: Option<&Spans>,
+    ) -> Result<()> {
         // None of them is opened meanwhile. A timeline that is just being opened may seal its ancestor: then it does not wait.
         let Ok(_opening) = self.opening.try_lock() else {
             return Ok(());
@@ -117,14 +139,15 @@ impl Registry {
             let mut state = TimelineState::read(child, &directory)?;
             if state.layer_map.is_none() {
                 state.layer_map = Some(map.clipped(state.start).write(&self.core.objects)?);
+                state.readable = readable.map(|readable| readable.of_fork(state.start));
                 state.write(&directory)?;
             }
         }
         Ok(())
     }
 
-    /// Returns the LSN of the lowest fork from `id` whose timeline is not known to have a map of its own.
-    pub(crate) fn lowest_uncovered_fork(&self, id: TimelineId) -> Option<Lsn> {
+    /// Returns the LSNs of the forks from `id` whose timelines are not known to have a map of their own.
+    pub(crate) fn uncovered_forks(&self, id: TimelineId) -> Vec<Lsn> {
         let children: Vec<(TimelineId, Lsn, Option<Arc<Timeline>>)> = {
             let known = lock(&self.known);
             let forks = known.ancestors.iter().filter_map(|(child, ancestor)| {
@@ -138,7 +161,7 @@ impl Registry {
             None => TimelineState::read(*child, &self.path(*child))
                 .map_or(true, |state| state.layer_map.is_none()),
         });
-        uncovered.map(|(_, lsn, _)| lsn).min()
+        uncovered.map(|(_, lsn, _)| lsn).collect()
     }
 
     fn get(self: &Arc<Registry>, id: TimelineId) -> Result<Arc<Timeline>> {
@@ -261,6 +284,10 @@ impl PageStore {
             cache: LayerCache::new(settings.layer_cache, settings.block_cache),
             chunks: Chunks::default(),
             live: LiveMaps::default(),
+            windows: Mutex::new(WalWindows {
+                usual: settings.keep_wal,
+                branches: HashMap::new(),
+            }),
             objects,
             settings,
         });
@@ -315,6 +342,7 @@ impl PageStore {
         let ancestor = self.get(new.ancestor.timeline)?;
         let lsn = new.ancestor.lsn;
         let boundary = ancestor.record_at_or_before(lsn)?;
+        ancestor.check_position(lsn)?;
         if boundary.end != lsn || lsn < ancestor.start() || lsn > ancestor.end() {
             return Err(PageStoreError::NoRecord(lsn));
         }
@@ -406,6 +434,30 @@ impl PageStore {
         fs::rename(&directory, &aside).map_err(PageStoreError::io("remove", &directory))?;
         durable::sync_directory(&self.registry.directory)?;
         Ok(aside)
+    }
+
+    /// Changes how much raw WAL is kept, usually and for timelines that are open for certain branches.
+    pub fn set_keep_wal(&self, usual: u64, branches: HashMap<String, u64>) {
+        *lock(&self.registry.core.windows) = WalWindows { usual, branches };
+    }
+
+    /// Deletes WAL that need not be kept, of the timelines that are open here; returns how many bytes.
+    pub fn trim_wal(&self) -> Result<u64> {
+        let open: Vec<Arc<Timeline>> = lock(&self.registry.known).open.values().cloned().collect();
+        let mut gone = 0;
+        for timeline in open {
+            gone += timeline.trim()?;
+        }
+        Ok(gone)
+    }
+
+    /// Returns how far a timeline reaches, as far as that can be told without opening it.
+    pub fn known_end(&self, id: TimelineId) -> Result<Lsn> {
+        if let Some(timeline) = lock(&self.registry.known).open.get(&id) {
+            return Ok(timeline.end());
+        }
+        let state = TimelineState::read(id, &self.registry.path(id))?;
+        Ok(state.sealed.max(state.published_end))
     }
 
     /// Returns the sizes that the store works with.

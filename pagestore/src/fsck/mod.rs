@@ -4,8 +4,9 @@ mod objects;
 
 use std::collections::BTreeMap;
 
-use neon_types::{LayerId, LsnRange, ObjectId, TimelineId};
+use neon_types::{LayerId, Lsn, LsnRange, ObjectId, TimelineId};
 
+use crate::gc::Span;
 use crate::layer::LayerKind;
 use crate::map::{LayerMap, MapEntry, gap};
 use crate::timeline::TimelineState;
@@ -117,6 +118,31 @@ fn claim(claims: &mut Claims, timeline: TimelineId, entry: MapEntry) {
     }
 }
 
+/// Of every key, the changes from the newest image at or below the first position up to the last must be there.
+fn check_span(map: &LayerMap, span: Span) -> Option<String> {
+    let images = || map.entries().filter(|entry| entry.kind == LayerKind::Image);
+    let below = |entry: &MapEntry| entry.lsns.end <= span.from;
+    let Some(base) = images().filter(below).map(|entry| entry.lsns.end).min() else {
+        return Some(format!("it has no image layer to begin with at {}", span.from));
+    };
+    let wanted = LsnRange {
+        start: Lsn(base.0.saturating_sub(1)),
+        end: span.to.min(map.sealed()),
+    };
+    let answers = images().filter(below).map(|entry| {
+        let lsns = LsnRange {
+            start: wanted.start,
+            end: entry.lsns.end,
+        };
+        (entry.keys, lsns)
+    });
+    let deltas = map.entries().filter(|entry| entry.kind == LayerKind::Delta);
+    let rectangles: Vec<_> = answers
+        .chain(deltas.map(|entry| (entry.keys, entry.visible())))
+        .collect();
+    gap(&rectangles, wanted).map(|gap| format!("no layer answers for {:?} after {}", gap.key, gap.from))
+}
+
 fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
     if map.sealed() != state.sealed {
         return Some(format!(
@@ -124,6 +150,12 @@ fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
             map.sealed(),
             state.sealed
         ));
+    }
+    if let Some(readable) = &state.readable {
+        return readable
+            .iter()
+            .filter(|span| span.from <= map.sealed())
+            .find_map(|span| check_span(map, span));
     }
     let base = map
         .entries()
@@ -140,7 +172,7 @@ fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
             LayerKind::Image => (
                 entry.keys,
                 LsnRange {
-                    start: neon_types::Lsn(base.0.saturating_sub(1)),
+                    start: Lsn(base.0.saturating_sub(1)),
                     end: entry.lsns.end,
                 },
             ),
@@ -148,7 +180,7 @@ fn check_cover(map: &LayerMap, state: &TimelineState) -> Option<String> {
         })
         .collect();
     let wanted = LsnRange {
-        start: neon_types::Lsn(base.0.saturating_sub(1)),
+        start: Lsn(base.0.saturating_sub(1)),
         end: map.sealed(),
     };
     gap(&rectangles, wanted).map(|gap| format!("no layer answers for {:?} after {}", gap.key, gap.from))

@@ -1,10 +1,14 @@
 //! What a collector of garbage must know of timelines, and how they go.
 
 mod live;
+mod prune;
 mod references;
+mod spans;
 
 pub(crate) use live::LiveMaps;
+pub(crate) use prune::unneeded;
 pub use references::{References, TimelineNode};
+pub use spans::{Span, Spans};
 
 /// What an object of the page store is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod images;
 mod kill;
 mod layers;
 mod model;
+mod retain;
 mod transfer;
 mod wal;
 

@@ -49,6 +49,11 @@ impl Model {
             .flatten()
     }
 
+    /// Where records end.
+    pub(super) fn ends(&self) -> Vec<Lsn> {
+        self.records.iter().map(|span| span.end).collect()
+    }
+
     pub(super) fn cut_at(&self, lsn: Lsn) -> Model {
         let mut model = self.clone();
         model.cut(lsn);

@@ -15,6 +15,7 @@ mod images;
 mod ladder;
 mod open;
 mod read;
+mod retain;
 mod scan;
 mod seal;
 mod state;
@@ -32,8 +33,11 @@ use neon_types::{Lsn, LsnRange, Position, TimelineId};
 
 pub use accept::AcceptPart;
 pub use compact::Compacted;
+#[cfg(test)]
+pub(crate) use history::first_block_key;
 pub(crate) use read::Found;
 pub use read::ReadCost;
+pub use retain::Dropped;
 pub(crate) use scan::Merge;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
@@ -42,6 +46,7 @@ pub use wal::Pin as WalPin;
 pub(crate) use {images::MAX_VERSIONS, read::collect_sealed};
 
 use crate::boundaries::RecordSpan;
+use crate::gc::Spans;
 use crate::map::LayerMap;
 use crate::store::{Core, Registry};
 use crate::{Ingest, PageStoreError, Result};
@@ -81,6 +86,8 @@ struct Memory {
     open: OpenLayer,
     frozen: Option<Arc<OpenLayer>>,
     map: Option<Arc<LayerMap>>,
+    /// The positions that can be read; none when all can.
+    readable: Option<Arc<Spans>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,6 +151,7 @@ impl Timeline {
                 open: OpenLayer::new(state.sealed),
                 frozen: None,
                 map,
+                readable: state.readable.clone().map(Arc::new),
             }),
             indexer: Mutex::new(Indexer::new(Ingest::new(state.version), ladder)),
             sealing: Mutex::new(()),
@@ -187,6 +195,11 @@ impl Timeline {
         drop(memory);
         indexer.reset(self.new_ingest());
         indexer.ladder.cut(&self.wal, self.wal.received())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     fn new_ingest(&self) -> Ingest {
@@ -326,7 +339,38 @@ impl Timeline {
         if lsn < self.root().start || lsn > self.end() || !self.is_based() {
             return Err(self.not_readable(lsn));
         }
-        Ok(())
+        self.check_position(lsn)
+    }
+
+    /// Checks that the history at a position was not dropped.
+    ///
+    /// Errors: [`PageStoreError::Dropped`].
+    pub fn check_position(&self, lsn: Lsn) -> Result<()> {
+        let memory = read(&self.memory);
+        if let (None, Some(ancestor)) = (&memory.map, &self.ancestor)
+            && lsn <= self.start
+        {
+            drop(memory);
+            return ancestor.check_position(lsn);
+        }
+        match &memory.readable {
+            Some(readable) if !readable.contains(lsn) => Err(PageStoreError::Dropped {
+                timeline: self.id,
+                lsn,
+                from: readable.next(lsn).map(|(next, _)| next),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the positions that can be read, none when nothing was dropped.
+    pub fn readable(&self) -> Option<Spans> {
+        read(&self.memory).readable.as_deref().cloned()
+    }
+
+    /// Returns true when something of it is held that can be read, or could before history was dropped.
+    pub fn is_held(&self) -> bool {
+        self.is_based()
     }
 
     fn not_readable(&self, lsn: Lsn) -> PageStoreError {

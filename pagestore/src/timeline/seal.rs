@@ -101,7 +101,11 @@ impl Timeline {
         if read(&self.memory).map.is_some() {
             return Ok(());
         }
-        let theirs = read(&ancestor.memory).map.clone();
+        let (theirs, readable) = {
+            let memory = read(&ancestor.memory);
+            (memory.map.clone(), memory.readable.clone())
+        };
+        let readable = readable.map(|readable| readable.of_fork(self.start()));
         let Some(theirs) = theirs.filter(|map| map.sealed() >= self.start()) else {
             return Ok(());
         };
@@ -112,15 +116,22 @@ impl Timeline {
         let mut state = lock(&self.state);
         let mut next = state.clone();
         next.layer_map = Some(id);
+        next.readable = readable.clone();
         next.write(&self.directory)?;
         *state = next;
-        write(&self.memory).map = Some(map);
+        let mut memory = write(&self.memory);
+        memory.map = Some(map);
+        memory.readable = readable.map(Arc::new);
         Ok(())
     }
 
     /// Gives timelines that fork from this one their own map where it reaches far enough now.
     fn children_adopt(&self) {
-        let (Some(registry), Some(map)) = (self.registry.upgrade(), read(&self.memory).map.clone()) else {
+        let (map, readable) = {
+            let memory = read(&self.memory);
+            (memory.map.clone(), memory.readable.clone())
+        };
+        let (Some(registry), Some(map)) = (self.registry.upgrade(), map) else {
             return;
         };
         for child in registry.open_children(self.id) {
@@ -135,7 +146,7 @@ impl Timeline {
             };
             child.warn_not_adopted(result);
         }
-        self.warn_not_adopted(registry.closed_children_adopt(self.id, &map));
+        self.warn_not_adopted(registry.closed_children_adopt(self.id, &map, readable.as_deref()));
     }
 
     fn warn_not_adopted(&self, result: Result<()>) {
@@ -214,7 +225,7 @@ impl Timeline {
     }
 
     /// Makes `map`, of that name, the one that reads use; what was frozen is served by it. With `wal_base`, WAL begins there.
-    pub(super) fn swap_map(
+    pub(crate) fn swap_map(
         &self,
         map: Arc<LayerMap>,
         id: neon_types::LayerMapId,
@@ -238,13 +249,16 @@ impl Timeline {
 
     /// Deletes WAL in whole segments that is sealed and beyond what is to be kept, unless a fork still reads through here.
     pub(crate) fn trim(&self) -> Result<u64> {
-        let sealed = self.sealed();
-        let keep_from = Lsn(self.end().0.saturating_sub(self.core.settings.keep_wal));
+        let (sealed, keep) = {
+            let state = lock(&self.state);
+            (state.sealed, self.core.keep_wal(state.branch.as_deref()))
+        };
+        let keep_from = Lsn(self.end().0.saturating_sub(keep));
         let forks = self
             .registry
             .upgrade()
-            .map(|registry| registry.lowest_uncovered_fork(self.id));
-        let limit = sealed.min(keep_from).min(forks.flatten().unwrap_or(Lsn::MAX));
+            .and_then(|registry| registry.uncovered_forks(self.id).into_iter().min());
+        let limit = sealed.min(keep_from).min(forks.unwrap_or(Lsn::MAX));
         if limit <= self.wal.start() {
             return Ok(0);
         }

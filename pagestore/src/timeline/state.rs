@@ -10,6 +10,7 @@ use neon_postgres::PgVersion;
 use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
+use crate::gc::Spans;
 use crate::{PageStoreError, Result};
 
 /// Version of the format of state files.
@@ -61,6 +62,9 @@ pub struct TimelineState {
     /// What it was imported from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<ImportFacts>,
+    /// The positions that can be read here, where history was dropped; none when all can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readable: Option<Spans>,
 }
 
 /// Of an import, what its id was derived from.
@@ -129,6 +133,7 @@ impl TimelineState {
             wal_base: start,
             ancestor: None,
             import: None,
+            readable: None,
         }
     }
 
@@ -185,7 +190,12 @@ impl TimelineState {
         }
         let ordered = state.start <= state.sealed && state.start <= state.wal_base;
         let forks_here = state.ancestor.is_none_or(|ancestor| ancestor.lsn == state.start);
-        if !ordered || !forks_here || !neon_postgres::wal::segment::is_valid_size(state.segment_size) {
+        let sound = state.readable.as_ref().is_none_or(Spans::is_sound);
+        if !ordered
+            || !sound
+            || !forks_here
+            || !neon_postgres::wal::segment::is_valid_size(state.segment_size)
+        {
             return Err(damaged("its fields contradict each other".to_owned()));
         }
         Ok(state)
@@ -290,6 +300,7 @@ impl ReceivedTimeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gc::Span;
 
     fn sample() -> TimelineState {
         let cluster = ClusterFacts {
@@ -345,6 +356,30 @@ lsn = "1/28"
         assert_eq!(text, GOLDEN.replace("CRC", &crc));
         let id = sample().id;
         assert_eq!(TimelineState::decode(id, text.as_bytes()).unwrap(), sample());
+    }
+
+    #[test]
+    fn what_can_be_read_is_in_the_state() {
+        let mut state = sample();
+        state.readable = Some(
+            [Span::since(Lsn(0x30)), Span::at(Lsn(0x18))]
+                .into_iter()
+                .collect(),
+        );
+        let text = String::from_utf8(state.encode().unwrap()).unwrap();
+        assert!(
+            text.contains("[[readable]]\nfrom = \"0/18\"\nto = \"0/18\"\n"),
+            "{text}"
+        );
+        assert_eq!(TimelineState::decode(state.id, text.as_bytes()).unwrap(), state);
+        let (body, _) = text.rsplit_once(CHECKSUM).unwrap();
+        let swapped = body.replace("0/18", "0/50");
+        let crc = crc32c::crc32c(swapped.as_bytes());
+        let swapped = format!("{swapped}{CHECKSUM}{crc:08x}\n");
+        assert!(
+            TimelineState::decode(state.id, swapped.as_bytes()).is_err(),
+            "out of order"
+        );
     }
 
     #[test]

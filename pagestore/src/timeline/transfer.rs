@@ -7,6 +7,7 @@ use neon_types::{LayerId, Lsn, LsnRange, ObjectId};
 
 use super::wal::Pin;
 use super::{Timeline, read};
+use crate::gc::Span;
 use crate::layer::{LayerKind, slice};
 use crate::map::{LayerMap, MapEntry};
 use crate::{PageStoreError, Result};
@@ -137,16 +138,25 @@ pub struct PartsPin(
 
 impl Timeline {
     /// Returns the ranges of this timeline of which every key can be read at every record boundary: from its start, a
-    /// readable state, to its end. Nothing while the base of an import, or the
+    /// readable state, to its end, but for what retention dropped. Nothing while the base of an import, or the
     /// ancestor up to the fork, has not arrived.
     pub fn served(&self) -> Vec<LsnRange> {
         if !self.is_based() {
             return Vec::new();
         }
-        vec![LsnRange {
-            start: self.start,
-            end: self.end(),
-        }]
+        let own = Span {
+            from: self.start,
+            to: self.end(),
+        };
+        let readable = match &read(&self.memory).readable {
+            Some(readable) => readable.and(&[own].into_iter().collect()),
+            None => [own].into_iter().collect(),
+        };
+        let ranges = readable.iter().map(|span| LsnRange {
+            start: span.from,
+            end: span.to,
+        });
+        ranges.collect()
     }
 
     /// Returns the parts, oldest first, that bring a peer who can read this timeline at `from` to `to`; without `from`, one who
@@ -162,12 +172,30 @@ impl Timeline {
         if start < self.start || to < self.start {
             return Err(self.not_readable(start));
         }
+        self.check_whole(start, to)?;
         let is_root = self.ancestor.is_none();
         let base = (is_root && from.is_none()).then_some(self.start);
         let range = LsnRange { start, end: to };
         let sealed = map.map_or(self.start, LayerMap::sealed).max(self.start);
         let layers = map.map(|map| layers_for(map, range, base)).unwrap_or_default();
         Ok(choose(range, self.wal_start(), sealed, layers))
+    }
+
+    /// Checks that nothing between two positions was dropped.
+    fn check_whole(&self, start: Lsn, to: Lsn) -> Result<()> {
+        let memory = read(&self.memory);
+        let Some(readable) = &memory.readable else {
+            return Ok(());
+        };
+        let whole = |span: &Span| span.from <= start && to <= span.to;
+        match readable.iter().find(|span| span.from <= to && to <= span.to) {
+            Some(span) if !whole(&span) => Err(PageStoreError::Dropped {
+                timeline: self.id,
+                lsn: start,
+                from: Some(span.from),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The same, with what keeps the WAL and the layers that the parts are made of until it is dropped.

@@ -1,0 +1,191 @@
+//! Dropping history that nobody retains.
+
+use std::sync::Arc;
+
+use neon_types::{Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, RelTag};
+
+use super::{Timeline, lock, read, write};
+use crate::failpoint::failpoint;
+use crate::gc::{Span, Spans, unneeded};
+use crate::items::RelSize;
+use crate::layer::{LayerKind, LayerWriter};
+use crate::map::{LayerMap, MapEntry};
+use crate::{PageStoreError, Result};
+
+/// Layers that a timeline does not list any more, or would not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which, with their bytes; other timelines may list them.
+    pub layers: Vec<(LayerId, u64)>,
+}
+
+impl Timeline {
+    /// Takes out of the layer map what no position of `wanted` needs; positions that are not among them cannot be read afterwards, nor
+    /// is any that could not be read before. Kept besides is what forks read through here and what copied databases were copied from;
+    /// when it `grows` also everything from the sealed LSN on, else it is sealed. With `dry_run` nothing is changed.
+    ///
+    /// What a retained position returns is the same before and after. The layers stay objects until they are collected.
+    pub fn retain(&self, wanted: &Spans, grows: bool, dry_run: bool) -> Result<Dropped> {
+        let _hold = self.core.objects.hold();
+        if !grows && !dry_run && self.end() > self.sealed() {
+            // What is not sealed would have to be indexed again, by what goes.
+            self.seal()?;
+        }
+        let _sealing = lock(&self.sealing);
+        let (map, before) = {
+            let memory = read(&self.memory);
+            (memory.map.clone(), memory.readable.as_deref().cloned())
+        };
+        let Some(map) = map else {
+            return Ok(Dropped::default());
+        };
+        let before = before.unwrap_or_else(Spans::all);
+        let mut retained = wanted.or(self.uncovered_forks().into_iter().map(Span::at));
+        if grows || (!dry_run && self.end() > map.sealed()) {
+            retained = retained.or([Span::since(map.sealed())]);
+        }
+        let retained = self.with_copied(retained.and(&before), &before)?;
+        let images = self.small_images(&map, &retained, &before);
+        let mut planned: Vec<MapEntry> = map.entries().collect();
+        planned.extend(images.iter().map(|lsn| small_image(*lsn)));
+        let mut gone = unneeded(&LayerMap::new(map.sealed(), planned), &retained);
+        gone.retain(|entry| !images.contains(&entry.lsns.end) || *entry != small_image(entry.lsns.end));
+        let dropped = Dropped {
+            layers: gone.iter().map(|entry| (entry.layer, entry.len)).collect(),
+        };
+        if gone.is_empty() || dry_run {
+            return Ok(dropped);
+        }
+        let mut entries: Vec<MapEntry> = map.entries().filter(|entry| !gone.contains(entry)).collect();
+        for lsn in images {
+            entries.push(self.write_small_image(lsn)?);
+        }
+        self.take_retained(LayerMap::new(map.sealed(), entries), retained)?;
+        Ok(dropped)
+    }
+
+    fn take_retained(&self, map: LayerMap, readable: Spans) -> Result<()> {
+        let step = |name| failpoint(name).map_err(PageStoreError::io("drop history in", &self.directory));
+        let map = Arc::new(map);
+        let id = map.write(&self.core.objects)?;
+        step("retain-before-swap")?;
+        self.core.live.add(&map);
+        let mut state = lock(&self.state);
+        let mut next = state.clone();
+        next.layer_map = Some(id);
+        next.readable = Some(readable.clone());
+        next.write(&self.directory)?;
+        *state = next;
+        let mut memory = write(&self.memory);
+        memory.map = Some(map);
+        memory.readable = Some(Arc::new(readable));
+        Ok(())
+    }
+
+    /// Returns the forks of timelines that read through here, having no map of their own.
+    fn uncovered_forks(&self) -> Vec<Lsn> {
+        let registry = self.registry.upgrade();
+        registry.map_or_else(Vec::new, |registry| registry.uncovered_forks(self.id))
+    }
+
+    /// Adds the positions at which relations were copied that exist at a retained position: their blocks are read there until they are
+    /// written.
+    fn with_copied(&self, mut retained: Spans, before: &Spans) -> Result<Spans> {
+        let mut looked: Vec<Lsn> = Vec::new();
+        loop {
+            // What came to exist inside a span was copied inside it.
+            let starts = retained.iter().map(|span| span.from);
+            let Some(start) = starts
+                .filter(|lsn| *lsn <= self.end())
+                .find(|lsn| !looked.contains(lsn))
+            else {
+                return Ok(retained);
+            };
+            looked.push(start);
+            let sources = self.copied_at(start)?;
+            let lost = sources.iter().find(|lsn| !before.contains(**lsn));
+            if let Some(lsn) = lost {
+                return Err(self
+                    .check_position(*lsn)
+                    .err()
+                    .unwrap_or_else(|| self.not_readable(*lsn)));
+            }
+            retained = retained.or(sources.into_iter().map(Span::at));
+        }
+    }
+
+    fn copied_at(&self, lsn: Lsn) -> Result<Vec<Lsn>> {
+        let first = RelTag {
+            spc: 0,
+            db: 0,
+            rel: 0,
+            fork: Fork::Main,
+        };
+        let range = KeyRange {
+            start: Key::RelSize(first).pack(),
+            end: Key::Unreadable(first).pack(),
+        };
+        let mut sources = Vec::new();
+        self.scan_items(range, lsn.max(self.root().start), &mut |key, bytes| {
+            let size = RelSize::decode(bytes)
+                .map_err(|error| PageStoreError::damaged(format!("the size {key:?}"), error))?;
+            if let Some(copied) = size.copied_from
+                && !sources.contains(&copied.lsn)
+            {
+                sources.push(copied.lsn);
+            }
+            Ok(())
+        })?;
+        Ok(sources)
+    }
+
+    /// Returns the LSNs at which the small keys need image layers, so that deltas below retained positions can go.
+    fn small_images(&self, map: &LayerMap, retained: &Spans, before: &Spans) -> Vec<Lsn> {
+        let mut lsns: Vec<Lsn> = retained
+            .iter()
+            .map(|span| span.from.min(map.sealed()))
+            .filter(|lsn| *lsn > self.root().start && before.contains(*lsn))
+            .collect();
+        lsns.dedup();
+        let has = |lsn: Lsn| {
+            map.entries().any(|entry| {
+                entry.kind == LayerKind::Image && entry.lsns.end == lsn && entry.keys.start == PackedKey::MIN
+            })
+        };
+        lsns.retain(|lsn| !has(*lsn));
+        lsns
+    }
+
+    /// Writes the checkpoint state, and which record ends at or before `lsn`: keys of which compaction makes no images.
+    fn write_small_image(&self, lsn: Lsn) -> Result<MapEntry> {
+        let mut writer = LayerWriter::image(&self.core.objects, lsn)?;
+        let last = self.record_at_or_before(lsn)?;
+        let boundaries = (last.start.0 >> 20..=lsn.0 >> 20).map(|mebibyte| Key::Boundaries { mebibyte });
+        for key in [Key::Checkpoint].into_iter().chain(boundaries) {
+            if let Some((_, value)) = self.newest(key, lsn)? {
+                writer.add(&key.pack(), lsn, value.stored(true))?;
+            }
+        }
+        Ok(MapEntry::whole(&writer.finish(small_keys())?))
+    }
+}
+
+/// Returns the keys before those of which compaction makes images: the checkpoint state and record boundaries.
+fn small_keys() -> KeyRange {
+    KeyRange {
+        start: PackedKey::MIN,
+        end: Key::File { path_hash: 0 }.pack(),
+    }
+}
+
+/// Stands for an image layer of the small keys that is not written yet.
+fn small_image(lsn: Lsn) -> MapEntry {
+    MapEntry {
+        layer: LayerId(ObjectId::from_bytes([0; 32])),
+        kind: LayerKind::Image,
+        keys: small_keys(),
+        lsns: LsnRange { start: lsn, end: lsn },
+        clip: Lsn::MAX,
+        len: 0,
+    }
+}
