@@ -140,6 +140,7 @@ commands! {
     User => user,
     Fsck => fsck,
     Gc => gc,
+    Retention => retention,
     Du => du,
     Layers => layers,
     Config => config,

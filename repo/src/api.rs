@@ -171,6 +171,8 @@ pub enum Request {
     },
     /// Condemns garbage, and deletes what was condemned long enough ago.
     Gc(Gc),
+    /// Shows, and sets, how long history and WAL are kept.
+    Retention(Retain),
     /// Reads a setting.
     ConfigGet {
         /// Dotted key.
@@ -221,6 +223,18 @@ pub struct Gc {
     pub dry_run: bool,
     /// How long garbage is kept after it was found; `gc.grace` when absent.
     pub grace_seconds: Option<u64>,
+}
+
+/// What `neon retention` needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retain {
+    /// Branch; absent: the repository.
+    pub branch: Option<String>,
+    /// `forever`, a length of time, or `default`.
+    pub keep: Option<String>,
+    /// An amount of bytes, or `default`.
+    pub keep_wal: Option<String>,
 }
 
 /// What `neon init` needs.
@@ -294,6 +308,8 @@ pub enum Response {
     Checked(Checked),
     /// `gc`
     Collected(Collected),
+    /// `retention`
+    Retention(Vec<RetentionRow>),
     /// `du`
     Usage(Usage),
     /// `du REV`
@@ -702,11 +718,42 @@ pub struct Collected {
     pub deleted: Vec<Garbage>,
     /// Condemned, and waiting for the grace to pass.
     pub waiting: Vec<Garbage>,
+    /// History that retention dropped; in a dry run: would drop. Its layers are garbage when no other timeline shares them.
+    #[serde(default)]
+    pub dropped: Vec<DroppedHistory>,
     /// The caller went away: the rest is for the next run.
     pub interrupted: bool,
     /// Why some of what waits does so longer than the grace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+}
+
+/// Layers that a timeline does not list any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedHistory {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// How many layers.
+    pub layers: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How long a branch, or every branch that says nothing else, keeps history and WAL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionRow {
+    /// The branch; absent: what holds where a branch says nothing else.
+    pub branch: Option<String>,
+    /// `forever`, or how long after it was received history can be read.
+    pub keep: String,
+    /// Bytes of raw WAL below its end, beyond what is not in layers.
+    pub keep_wal: u64,
+    /// `keep` is said of this branch, or configured.
+    pub own_keep: bool,
+    /// `keep_wal` is said of this branch, or configured.
+    pub own_keep_wal: bool,
+    /// The lowest LSN from which on all of the branch can be read.
+    pub readable_from: Option<Lsn>,
 }
 
 /// Something that nothing needs.

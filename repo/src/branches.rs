@@ -75,6 +75,7 @@ impl Repository {
 
     /// Returns the commit of a target; makes one when the target is a place without.
     pub(crate) fn commit_of(&self, target: &Target, message: &str) -> Result<(CommitId, bool)> {
+        self.check_readable_place(&target.place)?;
         if target.is_commit() {
             return Ok((target.commit_id, false));
         }
@@ -151,6 +152,7 @@ impl Repository {
             "branch: deleted",
         )?;
         let _ = id;
+        self.forget_retention(name)?;
         Ok(api::Done {
             notes: vec![format!(
                 "deleted branch {name} (was {} at {})",
@@ -226,11 +228,9 @@ impl Repository {
         }
         self.rename_endpoint(old, new)?;
         let mut config = self.config()?;
-        if let Some(upstream) = config.upstream(old)? {
-            config.set_upstream(new, Some(&upstream))?;
-            config.set_upstream(old, None)?;
-            config.save()?;
-        }
+        config.rename_branch(old, new)?;
+        config.save()?;
+        self.apply_wal_windows(&config)?;
         if self.refs.head()? == old {
             self.refs.set_head(new)?;
         }

@@ -20,6 +20,7 @@ impl Repository {
         progress: &mut dyn ProgressSink,
     ) -> Result<Compared> {
         let target = self.resolve(Some(rev))?;
+        self.check_readable_place(&target.place)?;
         let position = target.place.position();
         let directory = import::inspect(pgdata)?;
         let (_, stopped_at) = import::position(&directory)?;

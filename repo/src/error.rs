@@ -244,6 +244,7 @@ impl RepoError {
             RepoError::NoTli => "no_tli",
             RepoError::Damaged { .. } => "damaged",
             RepoError::Objects(error) => error.code(),
+            RepoError::Pages(neon_pagestore::PageStoreError::Dropped { .. }) => "dropped",
             RepoError::Pages(_) => "pages",
             RepoError::Import(_) => "import",
             RepoError::Compute(_) => "compute",
@@ -302,6 +303,9 @@ impl RepoError {
             }
             RepoError::Damaged { .. } => "'neon fsck' lists everything that is damaged".into(),
             RepoError::Refused { hint, .. } => hint.clone(),
+            RepoError::Pages(neon_pagestore::PageStoreError::Dropped { .. }) => {
+                "'neon retention' shows from where on each branch can be read; tags and branches keep positions".into()
+            }
             RepoError::Objects(error) => return error.hint(),
             RepoError::Remote(error) => return Some(error.hint()).filter(|hint| !hint.is_empty()),
             RepoError::Compute(error) => return compute_hint(error),

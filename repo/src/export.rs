@@ -24,6 +24,7 @@ impl Repository {
             return Err(RepoError::NotEmpty(pgdata.to_owned()));
         }
         let (target, mut notes) = self.resolve_current(Some(rev))?;
+        self.check_readable_place(&target.place)?;
         notes.extend(target.notes.iter().cloned());
         let position = target.place.position();
         let timeline = self.timeline(position.timeline)?;

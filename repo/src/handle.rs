@@ -70,6 +70,7 @@ impl Repository {
                 .map(Response::Moved),
             Request::Switch { branch } => self.switch(&branch).map(Response::Done),
             Request::Export { rev, pgdata } => self.export(&rev, &pgdata, progress).map(Response::Exported),
+            Request::Retention(request) => self.retention(&request).map(Response::Retention),
             Request::OriginAdd { name, uri } => self.add_origin(&name, &uri).map(Response::Done),
             Request::OriginRemove { name } => self.remove_origin(&name).map(Response::Done),
             Request::OriginRename { old, new } => self.rename_origin(&old, &new).map(Response::Done),
@@ -97,6 +98,7 @@ impl Repository {
         let mut config = self.config()?;
         config.set(key, value)?;
         config.save()?;
+        self.apply_wal_windows(&config)?;
         Ok(Response::Done(Done::default()))
     }
 }

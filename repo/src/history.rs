@@ -175,6 +175,12 @@ impl Repository {
         Ok(self.objects.write_commit(&commit)?)
     }
 
+    /// Checks that retention has not dropped the pages of a place.
+    pub(crate) fn check_readable_place(&self, place: &Place) -> Result<()> {
+        let position = place.position();
+        Ok(self.timeline(position.timeline)?.check_position(position.lsn)?)
+    }
+
     /// Returns the bytes of all relation forks at a place.
     pub(crate) fn size_at(&self, place: &Place) -> Result<u64> {
         let first = RelTag {

@@ -30,6 +30,7 @@ mod postgres;
 mod receiver;
 mod repository;
 mod resolve;
+mod retention;
 mod revision;
 mod run;
 pub mod sockets;

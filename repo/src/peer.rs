@@ -51,7 +51,7 @@ impl Catalog for Repository {
         let mut system_id = 0;
         for id in self.pages.list() {
             let timeline = self.pages.get(id).map_err(pages)?;
-            if timeline.ancestor().is_none() && !timeline.served().is_empty() {
+            if timeline.ancestor().is_none() && timeline.is_held() {
                 roots.push(id);
                 system_id = timeline.state().system_id;
             }
@@ -163,10 +163,13 @@ impl Source for Repository {
                     position: request.target,
                     missing: format!("timeline {} is not here", step.timeline.short()),
                 })?;
+            let from = request.have.highest_at_or_below(step.timeline, upto);
+            let is_there = from.is_some_and(|from| from >= upto);
             let served = timeline.served();
-            if !served
-                .iter()
-                .any(|range| range.start <= upto && upto <= range.end)
+            if !is_there
+                && !served
+                    .iter()
+                    .any(|range| range.start <= upto && upto <= range.end)
             {
                 return Err(LocalError::NotReadable {
                     position: request.target,
@@ -186,8 +189,7 @@ impl Source for Repository {
                 start: timeline.start(),
                 facts: state.facts(),
             });
-            let from = request.have.highest_at_or_below(step.timeline, upto);
-            if from.is_some_and(|from| from >= upto) {
+            if is_there {
                 continue;
             }
             let (parts, keep) = timeline.plan_kept(from, upto).map_err(pages)?;
@@ -271,7 +273,9 @@ fn planned(step: Step, part: &SlicePart) -> PlannedPart {
 impl Sink for Repository {
     fn possession(&self, path: &[Step], end: Lsn) -> Local<Possession> {
         let mut possession = Possession::default();
-        for (step, upto) in stretches(path, end) {
+        // From here on back everything is held that is needed to go on, whatever retention dropped of it.
+        let mut based = false;
+        for (step, upto) in stretches(path, end).into_iter().rev() {
             if !self.use_timeline(step.timeline) {
                 continue;
             }
@@ -285,13 +289,23 @@ impl Sink for Repository {
                     end: range.end.min(upto),
                 })
                 .collect();
+            let ranges = if based {
+                vec![LsnRange {
+                    start: step.start,
+                    end: upto,
+                }]
+            } else {
+                ranges
+            };
             if !ranges.is_empty() {
+                based = true;
                 possession.held.push(Held {
                     timeline: step.timeline,
                     ranges,
                 });
             }
         }
+        possession.held.reverse();
         Ok(possession)
     }
 

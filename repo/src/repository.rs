@@ -80,7 +80,7 @@ impl Repository {
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
         // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
         objects.sweep_temporaries()?;
-        Ok(Repository {
+        let repository = Repository {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
             pages: PageStore::open_with(neon_dir, Arc::clone(&objects), settings(&config)?)?,
@@ -93,7 +93,9 @@ impl Repository {
             collecting: Mutex::new(()),
             writer,
             _lock: lock,
-        })
+        };
+        repository.apply_wal_windows(&config)?;
+        Ok(repository)
     }
 
     /// Returns the directory that holds `.neon/`.

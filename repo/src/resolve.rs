@@ -163,9 +163,9 @@ impl Repository {
             start: root_start(&reach.path),
         })?;
         let place = Place { path, lsn };
-        let span = self
-            .timeline(place.position().timeline)?
-            .record_at_or_before(lsn)?;
+        let timeline = self.timeline(place.position().timeline)?;
+        timeline.check_position(lsn)?;
+        let span = timeline.record_at_or_before(lsn)?;
         if span.end != lsn {
             notes.push(format!("{lsn} is inside a record: rounded down to {}", span.end));
         }

@@ -191,6 +191,7 @@ impl Repository {
         if let Some(pid) = self.endpoint_pid(&name) {
             return self.describe(&name, pid, true, notes);
         }
+        self.check_readable_place(&target.place)?;
         let timeline = self.timeline(position.timeline)?;
         let known = self.endpoint_file(&name)?;
         let port = self.choose_port(&name, port, known.as_ref())?;

@@ -20,6 +20,8 @@ use crate::ui::size;
 ///
 ///   neon branch -D try && neon gc --grace 0s
 ///
+/// History that is older than 'neon retention' says is dropped first, so that its layers become garbage.
+///
 /// A running daemon does this once an hour, unless gc.auto is off. Reads, running endpoints, push and pull go on meanwhile, and nothing
 /// that they use is deleted.
 #[derive(Debug, clap::Args)]
@@ -54,6 +56,17 @@ fn print(collected: &Collected, out: &mut dyn Write) -> io::Result<()> {
         false => ("condemned", "deleted"),
     };
     let waits: Vec<Garbage> = collected.waiting.clone();
+    if !collected.dropped.is_empty() {
+        let layers: u64 = collected.dropped.iter().map(|dropped| dropped.layers).sum();
+        let bytes = collected.dropped.iter().map(|dropped| dropped.bytes).sum();
+        let dropped = if collected.dry_run {
+            "would drop"
+        } else {
+            "dropped"
+        };
+        let noun = if layers == 1 { "layer" } else { "layers" };
+        writeln!(out, "{dropped} history: {layers} {noun} ({})", size::bytes(bytes))?;
+    }
     if collected.deleted.is_empty() && collected.waiting.is_empty() {
         return writeln!(out, "there is no garbage");
     }

@@ -20,6 +20,7 @@ pub mod origin;
 pub mod psql;
 pub mod pull;
 pub mod push;
+pub mod retention;
 pub mod serve;
 pub mod show;
 pub mod start;

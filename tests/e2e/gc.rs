@@ -9,7 +9,8 @@ use serde_json::Value;
 on_both!(
     a_deleted_branch_gives_its_disk_back,
     nothing_in_use_is_collected,
-    a_killed_collection_is_gone_on_with
+    a_killed_collection_is_gone_on_with,
+    history_is_kept_as_long_as_retention_says
 );
 
 /// Three megabytes that do not compress.
@@ -204,6 +205,107 @@ fn a_killed_collection_is_gone_on_with(environment: &TestEnvironment, postgres: 
     assert!(disk(&shop) < garbage + (2 << 20), "{garbage} {}", disk(&shop));
     assert_eq!(left_in(&shop.inside("timelines")), 0, "nothing half-removed");
     assert_eq!(shop.sql_on("main", "select i from t"), "1");
+}
+
+/// A head that only the reflog remembers is not worth its pages any more, once retention says so; its commit is.
+fn history_is_kept_as_long_as_retention_says(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let serve = Serve::start(environment, "srv");
+    let shop = environment.init("shop", postgres);
+    shop.set("pagestore.seal_megabytes", "1");
+    shop.sql_on("main", "create table t(i int); insert into t values (1)");
+    shop.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
+    shop.ok(&["push", "main", "cloud"]);
+    let copy = environment.clone(&serve.uri("shop"), "copy");
+    copy.sql_on("main", "insert into t values (2)");
+    copy.ok(&["stop"]);
+    copy.ok(&["push"]);
+    // The first seal may lie across the position at which the histories part, and is shared then.
+    shop.sql("main", NOISE);
+    shop.sql("main", &NOISE.replace("noise", "louder"));
+    shop.ok(&["stop"]);
+    let old = shop.place("main");
+    shop.ok(&["tag", "kept"]);
+    shop.ok(&["pull", "--force"]);
+    let shown = shop.json(&["retention"]);
+    assert_eq!(
+        (&shown[0]["branch"], &shown[0]["keep"]),
+        (&Value::Null, &"forever".into())
+    );
+    assert_eq!(
+        (&shown[1]["branch"], &shown[1]["keep_wal"]),
+        (&"main".into(), &(256 << 20).into())
+    );
+    let collected = shop.json(&["gc", "--grace", "0s"]);
+    assert_eq!(count(&collected, "dropped"), 0, "{collected}");
+
+    // By time, with a tag in the way, without it.
+    assert!(
+        shop.refused(&["retention", "main", "--keep", "soon"])
+            .message
+            .contains("soon")
+    );
+    assert!(
+        shop.refused(&["retention", "nobody", "--keep", "7d"])
+            .message
+            .contains("nobody")
+    );
+    shop.ok(&["retention", "main", "--keep", "7d", "--keep-wal", "1MB"]);
+    let week = shop.json(&["gc", "--grace", "0s"]);
+    assert_eq!(count(&week, "dropped"), 0, "it was received just now: {week}");
+    shop.ok(&["retention", "main", "--keep", "0s"]);
+    assert_eq!(
+        count(&shop.json(&["gc", "--grace", "0s"]), "dropped"),
+        0,
+        "the tag keeps it"
+    );
+    shop.ok(&["tag", "-d", "kept"]);
+    let before = disk(&shop);
+    let planned = shop.json(&["gc", "--dry-run"]);
+    assert!(
+        count(&planned, "dropped") == 1 && disk(&shop) == before,
+        "{planned}"
+    );
+    assert_eq!(planned["dropped"][0]["timeline"], old.timeline.as_str());
+    shop.ok(&[
+        "export",
+        &old.commit,
+        "--pgdata",
+        environment.path("old").to_str().expect("a path"),
+    ]);
+    let done = shop.json(&["gc", "--grace", "0s"]);
+    assert_eq!(done["dropped"], planned["dropped"]);
+    assert!(disk(&shop) + (2 << 20) < before, "{before} {}", disk(&shop));
+    shop.fsck();
+    let refused = shop.refused(&[
+        "export",
+        &old.commit,
+        "--pgdata",
+        environment.path("never").to_str().expect("a path"),
+    ]);
+    assert!(refused.message.contains("dropped by retention"), "{refused:?}");
+    assert!(refused.hint.contains("neon retention"), "{refused:?}");
+    assert!(
+        shop.ok(&["show", &old.commit]).contains(&old.lsn),
+        "the commit is still known"
+    );
+
+    // What is left goes on as before, through another process too.
+    assert_eq!(
+        shop.sql_on("main", "insert into t values (3); select sum(i) from t"),
+        "6"
+    );
+    shop.ok(&["stop"]);
+    shop.ok(&["push"]);
+    copy.ok(&["pull"]);
+    assert_eq!(copy.sql_on("main", "select sum(i) from t"), "6");
+    assert!(shop.ok(&["log"]).contains("changes on main"));
+    shop.ok(&["retention", "main", "--keep", "default", "--keep-wal", "default"]);
+    let shown = shop.ok(&["retention", "main"]);
+    assert!(
+        shown.contains("(forever)") && shown.contains("(256.0 MiB)"),
+        "{shown}"
+    );
+    shop.fsck();
 }
 
 /// Counts the entries of a directory that are temporary.

@@ -197,11 +197,6 @@ impl Timeline {
         indexer.ladder.cut(&self.wal, self.wal.received())
     }
 
-    #[cfg(test)]
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
-    }
-
     fn new_ingest(&self) -> Ingest {
         Ingest::new(self.version)
     }

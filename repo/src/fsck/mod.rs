@@ -92,7 +92,8 @@ impl Repository {
                 Ok(state) if state.encode(timeline.version()) != commit.checkpoint => {
                     Some("the checkpoint state there is not the one that was signed off".to_owned())
                 }
-                Ok(_) => None,
+                // Commits outlive the pages that retention drops.
+                Ok(_) | Err(neon_pagestore::PageStoreError::Dropped { .. }) => None,
                 Err(error) => Some(with_causes(&error)),
             },
         };

@@ -39,6 +39,14 @@ impl Repository {
         let grace = request.grace_seconds.map_or(configured, Duration::from_secs);
         let reflog = micros(config.get_duration("gc.reflog")?.unwrap_or_default());
         let clock = Clock::look(&self.neon_dir, &*self.world)?;
+        let dropped = if request.dry_run {
+            self.drop_history(clock, reflog, true)?
+        } else {
+            self.note_received(clock)?;
+            let dropped = self.drop_history(clock, reflog, false)?;
+            self.pages.trim_wal()?;
+            dropped
+        };
         let mut commits = Commits::default();
         let reached = self.reached(clock, reflog, &mut commits)?;
         let garbage = self.garbage(&reached, progress)?;
@@ -49,6 +57,7 @@ impl Repository {
             condemned: plan.fresh.iter().map(described).collect(),
             deleted: plan.due.iter().map(described).collect(),
             waiting: plan.waiting.iter().map(described).collect(),
+            dropped,
             interrupted: false,
             suspended: suspension(&plan, clock),
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use neon_objects::ObjectsError;
-use neon_types::{CommitId, TimelineId};
+use neon_types::{CommitId, RefName, TimelineId};
 
 use super::reach::{Needs, Reached, Roots, reach};
 use crate::clock::Clock;
@@ -53,16 +53,7 @@ impl Repository {
         let mut named = Vec::new();
         for (name, id) in self.refs.list("refs/")? {
             roots.commits.insert(id);
-            let mut remembered = BTreeSet::new();
-            for entry in self.refs.read_reflog(&name)? {
-                if entry.new.is_none() {
-                    // Deleted: a ref of that name begins anew.
-                    remembered.clear();
-                } else if clock.age(entry.time) < reflog {
-                    remembered.extend([entry.old, entry.new].into_iter().flatten());
-                }
-            }
-            roots.commits.append(&mut remembered);
+            roots.commits.append(&mut self.remembered(&name, clock, reflog)?);
             named.push((name.to_string(), id));
         }
         for name in endpoint::names(&self.neon_dir)? {
@@ -71,6 +62,20 @@ impl Repository {
                 .extend(self.endpoint_file(&name)?.map(|file| file.timeline));
         }
         Ok((roots, named))
+    }
+
+    /// Returns what a ref that exists named in the entries of its log that are younger than `reflog`, since it was last made.
+    pub(crate) fn remembered(&self, name: &RefName, clock: Clock, reflog: i64) -> Result<BTreeSet<CommitId>> {
+        let mut remembered = BTreeSet::new();
+        for entry in self.refs.read_reflog(name)? {
+            if entry.new.is_none() {
+                // Deleted: a ref of that name begins anew.
+                remembered.clear();
+            } else if clock.age(entry.time) < reflog {
+                remembered.extend([entry.old, entry.new].into_iter().flatten());
+            }
+        }
+        Ok(remembered)
     }
 
     fn needs(&self, id: CommitId, commits: &mut Commits) -> Result<Option<Needs>> {
