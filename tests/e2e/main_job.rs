@@ -361,7 +361,15 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
     let checked = repo.json(&["fsck"]);
     assert_keys(
         &checked,
-        &["objects", "bytes", "refs", "commits", "layer_maps", "findings"],
+        &[
+            "objects",
+            "bytes",
+            "refs",
+            "commits",
+            "layer_maps",
+            "booted",
+            "findings",
+        ],
     );
     assert_eq!(checked["findings"].as_array().map(Vec::len), Some(0));
     let error = repo.neon(&["show", "nowhere", "--json"]);
