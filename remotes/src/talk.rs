@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use neon_transport::{Channel, RecvHalf, SendHalf, TransportError};
+use neon_types::with_causes;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -317,18 +318,7 @@ fn farewell(error: &RemoteError) -> Option<Message> {
     };
     Some(Message::Failed(Failure {
         kind,
-        message: chain(error),
+        message: with_causes(error),
         hint: error.hint(),
     }))
-}
-
-/// Returns the error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neon_types::{Lsn, TimelineId};
+use neon_types::{Lsn, TimelineId, with_causes};
 
 use crate::error::Result;
-use crate::receiver::chain;
 use crate::repository::Repository;
 
 /// Bounds of how often one looks.
@@ -44,7 +43,7 @@ impl Repository {
     pub fn seal_in_background(&self, backlog: &mut Backlog) -> Duration {
         let limit = self.seal_age().unwrap_or_else(|error| {
             tracing::warn!(
-                error = chain(&error),
+                error = with_causes(&error),
                 "how long WAL may wait for a seal is not known"
             );
             None
@@ -66,7 +65,7 @@ impl Repository {
             match timeline.and_then(|timeline| timeline.seal().map(|_| timeline)) {
                 Ok(timeline) => self.compactor.wake(&timeline),
                 Err(error) => {
-                    tracing::warn!(timeline = %id, error = chain(&error), "sealing failed; it is tried again");
+                    tracing::warn!(timeline = %id, error = with_causes(&error), "sealing failed; it is tried again");
                 }
             }
         }

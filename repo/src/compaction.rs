@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use neon_objects::Config;
 use neon_pagestore::{Compacted, Timeline};
+use neon_types::with_causes;
 
 use crate::error::{RepoError, Result};
-use crate::receiver::chain;
 
 /// How much less than others the thread gets of a processor that is busy (`nice`).
 #[cfg(target_os = "linux")]
@@ -79,7 +79,7 @@ impl Shared {
                 Ok(false) => {}
                 Err(error) => {
                     // Nothing is lost by it; the next seal tells of the timeline again.
-                    tracing::warn!(timeline = %timeline.id(), error = chain(&error), "compaction failed");
+                    tracing::warn!(timeline = %timeline.id(), error = with_causes(&error), "compaction failed");
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neon_compute::Postmaster;
 use neon_objects::durable;
-use neon_types::{Lsn, TimelineId};
+use neon_types::{Lsn, TimelineId, with_causes};
 use serde::{Deserialize, Serialize};
 
 use crate::api;
@@ -180,7 +180,7 @@ impl Repository {
                 .endpoints
                 .receiver(name)
                 .and_then(|receiver| receiver.trouble())
-                .map(|error| crate::receiver::chain(&error)),
+                .map(|error| with_causes(&error)),
         }))
     }
 

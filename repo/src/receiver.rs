@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use neon_pagestore::Timeline;
 use neon_transport::TransportError;
 use neon_transport::replication::{ConnectOptions, Event, Replication};
-use neon_types::Lsn;
+use neon_types::{Lsn, with_causes};
 
 use crate::compaction::Compactor;
 use crate::error::{RepoError, Result};
@@ -270,7 +270,7 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
                 };
                 let error = Arc::new(error);
                 tracing::warn!(
-                    error = chain(&error),
+                    error = with_causes(&error),
                     ?pause,
                     "the WAL stream broke; asking again from the last whole record"
                 );
@@ -278,7 +278,10 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
                 tokio::time::sleep(pause).await;
                 // A failed fsync poisons the open file (law 10): reopening reads back what is really there.
                 if let Err(error) = tokio::task::block_in_place(|| shared.timeline.index_wal()) {
-                    tracing::warn!(error = chain(&error), "the received WAL cannot be read back");
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        "the received WAL cannot be read back"
+                    );
                 }
             }
         }
@@ -286,17 +289,6 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
     if let Ok(durable) = tokio::task::block_in_place(|| shared.timeline.sync_wal()) {
         shared.update(|reached| reached.durable = durable);
     }
-}
-
-/// Returns an error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }
 
 fn place_answers(place: &Place) -> bool {
@@ -398,7 +390,10 @@ fn index_until_stopped(
                 });
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), "indexing stopped; the WAL itself is safe");
+                tracing::error!(
+                    error = with_causes(&error),
+                    "indexing stopped; the WAL itself is safe"
+                );
             }
         }
         if stopping {
@@ -415,7 +410,7 @@ fn index_until_stopped(
                 .spawn(move || match timeline.seal() {
                     Ok(_) => compactor.wake(&timeline),
                     Err(error) => {
-                        tracing::error!(error = chain(&error), "sealing failed; it is tried again");
+                        tracing::error!(error = with_causes(&error), "sealing failed; it is tried again");
                     }
                 })
                 .ok();

@@ -9,7 +9,7 @@ use neon_compute::{ComputeError, Evidence, Purpose, Reuse, Stamp};
 use neon_objects::Commit;
 use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
-use neon_types::{Lsn, Position};
+use neon_types::{Lsn, Position, with_causes};
 
 use crate::api::{self, ProgressSink};
 use crate::directory::{Run, control_state, write_configuration};
@@ -364,7 +364,7 @@ impl Repository {
     /// Begins to compact timelines in the background, until [`Repository::stop_all`].
     pub fn compact_in_background(&self) {
         if let Err(error) = self.compactor.start() {
-            tracing::warn!(error = receiver::chain(&error), "nothing is compacted");
+            tracing::warn!(error = with_causes(&error), "nothing is compacted");
         }
     }
 

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no async. Anything that two crates must agree on and that is not Postgres's own layout lives here.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod causes;
 mod id;
 mod key;
 mod lsn;
@@ -10,6 +11,7 @@ mod range;
 mod ref_name;
 mod shard;
 
+pub use causes::with_causes;
 pub use id::{CommitId, LayerId, LayerMapId, ObjectId, ParseIdError, Prefix, RepoId, TimelineId};
 pub use key::{Fork, Key, PACKED_KEY_SIZE, PackedKey, ParseKeyError, RelTag, SlruKind};
 pub use lsn::{Lsn, ParseLsnError, Position};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use neon_types::{LayerId, ObjectId, TimelineId};
+use neon_types::{LayerId, ObjectId, TimelineId, with_causes};
 
 use super::{Checked, Claims, Finding};
 use crate::layer::Layer;
@@ -117,15 +117,4 @@ fn agrees(layer: &Layer, entry: &MapEntry) -> Result<()> {
         layer: entry.layer,
         reason: "a layer map says something else of it than its footer".to_owned(),
     })
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use neon_postgres::PgVersion;
 use neon_postgres::wal::{Record, rmgr};
-use neon_types::{Lsn, RelTag};
+use neon_types::{Lsn, RelTag, with_causes};
 
 use super::bases::Author;
 use super::compare::Difference;
@@ -216,8 +216,8 @@ impl Report {
             }) => {
                 format!("byte {at} is {found:#04x} instead of {expected:#04x}, {bytes} bytes differ")
             }
-            Finding::Failed(damage) => chain(&damage),
-            Finding::Redo(error) => chain(&error),
+            Finding::Failed(damage) => with_causes(&damage),
+            Finding::Redo(error) => with_causes(&error),
         };
         counts.checked += 1;
         counts.mismatched += 1;
@@ -268,15 +268,4 @@ impl Report {
         }
         table
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

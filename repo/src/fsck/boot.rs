@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use neon_compute::{Boot, Purpose};
-use neon_types::Lsn;
+use neon_types::{Lsn, with_causes};
 use tokio_postgres::Client;
 
 use crate::api::{Booted, Finding, Progress, ProgressSink};
@@ -60,7 +60,7 @@ impl Repository {
             });
             let target = self.resolve(Some(branch))?;
             let found = self.boot(&target, progress).unwrap_or_else(|error| Found {
-                problems: vec![super::with_causes(&error)],
+                problems: vec![with_causes(&error)],
                 ..Found::default()
             });
             findings.extend(found.problems.into_iter().map(|problem| Finding {
@@ -196,6 +196,6 @@ async fn check_database(
 fn message(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => said.message().to_owned(),
-        None => super::with_causes(error),
+        None => with_causes(error),
     }
 }

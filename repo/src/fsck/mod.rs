@@ -4,7 +4,7 @@ mod boot;
 
 use std::collections::HashSet;
 
-use neon_types::CommitId;
+use neon_types::{CommitId, with_causes};
 
 use crate::api::{Checked, Finding, Progress, ProgressSink};
 use crate::error::{RepoError, Result};
@@ -107,15 +107,4 @@ impl Repository {
             });
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use neon_objects::{COMMIT_MAGIC, StoredFile, Sweep, Used};
 use neon_pagestore::{PageStoreError, StoredKind};
-use neon_types::{CommitId, ObjectId, TimelineId};
+use neon_types::{CommitId, ObjectId, TimelineId, with_causes};
 
 use crate::api::{self, Progress, ProgressSink};
 use crate::clock::Clock;
@@ -93,10 +93,7 @@ impl Repository {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(
-                    error = crate::receiver::chain(&error),
-                    "garbage could not be collected"
-                );
+                tracing::warn!(error = with_causes(&error), "garbage could not be collected");
             }
         }
     }

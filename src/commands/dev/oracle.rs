@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use neon_repo::oracle::{self, Options, OracleError, Report, Sampler, Segments, fixture};
+use neon_types::with_causes;
 
 use super::coverage::Outcome;
 use crate::failure::Failure;
@@ -77,7 +78,9 @@ fn check(
 ) -> Result<Report, Failure> {
     let failed = |what: &Path| {
         let what = what.display().to_string();
-        move |error: OracleError| Failure::local("oracle", format!("cannot check {what}"), chain(&error))
+        move |error: OracleError| {
+            Failure::local("oracle", format!("cannot check {what}"), with_causes(&error))
+        }
     };
     let mut show = |report: &Report, end| screen.show(report, end);
     if args.wal.as_os_str() == "-" {
@@ -102,11 +105,6 @@ fn check(
     let failed = failed(&wal);
     let segments = Segments::open(&wal).map_err(&failed)?;
     oracle::run(segments, options, sampler, &mut show).map_err(&failed)
-}
-
-fn chain(error: &OracleError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn write_fixtures(path: &Path, fixtures: &[fixture::Fixture]) -> Result<(), Failure> {
