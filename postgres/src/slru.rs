@@ -36,6 +36,19 @@ pub enum XactStatus {
     SubCommitted = 3,
 }
 
+impl XactStatus {
+    /// Returns what the page of `pg_xact` that `xid` is on (see [`clog_place`]) says of it; none when the page ends before.
+    pub fn of(xid: u32, page: &[u8]) -> Option<XactStatus> {
+        let (place, shift) = clog_place(xid);
+        Some(match page.get(place.byte)? >> shift & 3 {
+            0 => XactStatus::InProgress,
+            1 => XactStatus::Committed,
+            2 => XactStatus::Aborted,
+            _ => XactStatus::SubCommitted,
+        })
+    }
+}
+
 /// Where something is in an SLRU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -166,6 +179,22 @@ mod tests {
         assert_eq!(
             member_place(1636 + 6),
             (Place { page: 1, byte: 22 }, Place { page: 1, byte: 32 })
+        );
+    }
+
+    #[test]
+    fn a_status_is_two_bits() {
+        let page = [0b11_10_01_00];
+        let status = |xid| XactStatus::of(XACTS_PER_CLOG_PAGE + xid, &page);
+        assert_eq!(
+            [status(0), status(1), status(2), status(3), status(4)],
+            [
+                Some(XactStatus::InProgress),
+                Some(XactStatus::Committed),
+                Some(XactStatus::Aborted),
+                Some(XactStatus::SubCommitted),
+                None
+            ]
         );
     }
 

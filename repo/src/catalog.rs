@@ -162,25 +162,19 @@ impl Reader<'_> {
 
     /// Returns what became of a transaction; of one so old that nothing is kept of it, that it committed: others' rows are gone.
     fn status(&mut self, xid: u32) -> Result<XactStatus> {
-        let (place, shift) = clog_place(xid);
-        if !self.clog.contains_key(&place.page) {
+        let number = clog_place(xid).0.page;
+        if !self.clog.contains_key(&number) {
             let key = Key::SlruPage {
                 kind: SlruKind::Clog,
-                page: u64::from(place.page),
+                page: u64::from(number),
             };
             let page = self.timeline.get_item(key, self.lsn)?;
-            self.clog.insert(place.page, page);
+            self.clog.insert(number, page);
         }
-        let page = self.clog.get(&place.page).and_then(Option::as_ref);
-        let Some(byte) = page.and_then(|page| page.get(place.byte)) else {
-            return Ok(XactStatus::Committed);
-        };
-        Ok(match byte >> shift & 3 {
-            0 => XactStatus::InProgress,
-            1 => XactStatus::Committed,
-            2 => XactStatus::Aborted,
-            _ => XactStatus::SubCommitted,
-        })
+        let page = self.clog.get(&number).and_then(Option::as_ref);
+        Ok(page
+            .and_then(|page| XactStatus::of(xid, page))
+            .unwrap_or(XactStatus::Committed))
     }
 }
 

@@ -69,9 +69,7 @@ fn finished(
     }
     source.slru_pages(SlruKind::Clog, &mut |page, bytes| {
         for xid in by_page.get(&page).into_iter().flatten() {
-            let (place, shift) = clog_place(*xid);
-            let status = bytes.get(place.byte).map_or(0, |byte| byte >> shift & 3);
-            if status == XactStatus::Committed as u8 {
+            if XactStatus::of(*xid, bytes) == Some(XactStatus::Committed) {
                 finished.insert(*xid);
             }
         }
