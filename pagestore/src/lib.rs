@@ -25,7 +25,6 @@ mod map;
 mod store;
 mod store_import;
 mod timeline;
-mod usage;
 mod value;
 
 #[cfg(test)]
@@ -42,7 +41,6 @@ pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
     AcceptPart, ClusterFacts, Compacted, Dropped, ImportFacts, PartsPin, ReadCost, ReceivedTimeline,
-    SlicePart, Timeline, TimelineState, WalPin, WalReader,
+    RelationFile, SlicePart, Timeline, TimelineState, Usage, WalPin, WalReader,
 };
-pub use usage::{RelationFile, Usage};
 pub use value::{MAX_VALUE, Value};

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use neon_objects::ancestry::{self, Line};
 use neon_objects::{Commit, Environment, Fork as Step};
 use neon_pagestore::Timeline;
-use neon_pagestore::items::RelSize;
-use neon_types::{CommitId, Fork, Key, KeyRange, Lsn, LsnRange, Position, RelTag};
+use neon_types::{CommitId, Lsn, LsnRange, Position};
 
 use crate::error::Result;
 use crate::repository::Repository;
@@ -183,26 +182,9 @@ impl Repository {
 
     /// Returns the bytes of all relation forks at a place.
     pub(crate) fn size_at(&self, place: &Place) -> Result<u64> {
-        let first = RelTag {
-            spc: 0,
-            db: 0,
-            rel: 0,
-            fork: Fork::Main,
-        };
-        let range = KeyRange {
-            start: Key::RelSize(first).pack(),
-            end: Key::Block(first, 0).pack(),
-        };
         let mut blocks = 0u64;
         self.timeline(place.position().timeline)?
-            .scan_items(range, place.lsn, &mut |key, bytes| {
-                if let Key::RelSize(_) = key
-                    && let Ok(RelSize { size, .. }) = RelSize::decode(bytes)
-                {
-                    blocks += u64::from(size);
-                }
-                Ok(())
-            })?;
+            .scan_relations(place.lsn, &mut |_, size| blocks += u64::from(size.size))?;
         Ok(blocks * neon_postgres::BLCKSZ as u64)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neon_pagestore::RelationFile;
-use neon_types::{Fork, Key, KeyRange, LayerId, Lsn, RelTag, TimelineId};
+use neon_pagestore::{RelationFile, Timeline};
+use neon_types::{LayerId, Lsn, TimelineId};
 
 use crate::api::{DatabaseUsage, Progress, ProgressSink, RefUsage, RelationUsage, RevisionUsage, Usage};
 use crate::catalog::{Names, RelationName};
@@ -140,29 +140,11 @@ impl Repository {
 }
 
 /// Returns the bytes of every relation at a position, all forks.
-fn sizes(timeline: &neon_pagestore::Timeline, lsn: Lsn) -> Result<BTreeMap<RelationFile, u64>> {
-    let size_of = |number, fork| {
-        Key::RelSize(RelTag {
-            spc: number,
-            db: number,
-            rel: number,
-            fork,
-        })
-        .pack()
-    };
-    let range = KeyRange {
-        start: size_of(0, Fork::Main),
-        end: size_of(u32::MAX, Fork::Init).next(),
-    };
+fn sizes(timeline: &Timeline, lsn: Lsn) -> Result<BTreeMap<RelationFile, u64>> {
     let mut sizes: BTreeMap<RelationFile, u64> = BTreeMap::new();
-    timeline.scan_items(range, lsn, &mut |key, bytes| {
-        if let Key::RelSize(rel) = key
-            && let Ok(size) = neon_pagestore::items::RelSize::decode(bytes)
-        {
-            let bytes = u64::from(size.size) * neon_postgres::BLCKSZ as u64;
-            *sizes.entry((rel.spc, rel.db, rel.rel)).or_default() += bytes;
-        }
-        Ok(())
+    timeline.scan_relations(lsn, &mut |rel, size| {
+        let bytes = u64::from(size.size) * neon_postgres::BLCKSZ as u64;
+        *sizes.entry((rel.spc, rel.db, rel.rel)).or_default() += bytes;
     })?;
     Ok(sizes)
 }

@@ -159,19 +159,10 @@ impl Stretch {
 
 #[cfg(test)]
 mod tests {
-    use neon_types::{Fork, Lsn, RelTag};
+    use neon_types::Lsn;
 
     use super::*;
-
-    fn key(block: u32) -> PackedKey {
-        let rel = RelTag {
-            spc: 1663,
-            db: 5,
-            rel: 1,
-            fork: Fork::Main,
-        };
-        Key::Block(rel, block).pack()
-    }
+    use crate::tests::block_key as key;
 
     fn index(firsts: &[(u32, u32)]) -> Vec<IndexEntry> {
         let entry = |(number, (first, entries)): (usize, &(u32, u32))| IndexEntry {

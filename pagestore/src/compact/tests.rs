@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use neon_types::{Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, RelTag};
+use neon_types::{KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey};
 use proptest::prelude::*;
 
 use super::choose::{CROWDED, DELTAS, RECORDS, RUNS, choose};
@@ -13,7 +13,7 @@ use super::{Choice, imaged};
 use crate::Result;
 use crate::layer::{IndexEntry, LayerKind};
 use crate::map::{LayerMap, MapEntry, gap};
-use crate::tests::Random;
+use crate::tests::{Random, block_key as key};
 
 /// Stored bytes of a page in an image layer, and of a record.
 const PAGE: u64 = 2000;
@@ -21,16 +21,6 @@ const RECORD: u64 = 60;
 /// Blocks of a layer that an index entry tells of.
 const BLOCKS: u32 = 64;
 const LAYER: u64 = 4 << 20;
-
-fn key(block: u32) -> PackedKey {
-    let rel = RelTag {
-        spc: 1663,
-        db: 5,
-        rel: 1,
-        fork: Fork::Main,
-    };
-    Key::Block(rel, block).pack()
-}
 
 /// The layers that there are, by what they hold of each block: versions, each of which needs the one before.
 struct Disk {

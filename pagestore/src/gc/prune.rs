@@ -84,29 +84,12 @@ impl Cover {
 mod tests {
     use std::collections::BTreeSet;
 
-    use neon_types::{Key, LayerId, LsnRange, ObjectId};
+    use neon_types::{Key, LayerId};
     use proptest::prelude::*;
 
     use super::*;
     use crate::gc::Span;
-
-    fn entry(number: u8, kind: LayerKind, keys: (u64, u64), lsns: (u64, u64)) -> MapEntry {
-        let key = |mebibyte| Key::Boundaries { mebibyte }.pack();
-        MapEntry {
-            layer: LayerId(ObjectId::from_bytes([number; 32])),
-            kind,
-            keys: KeyRange {
-                start: key(keys.0),
-                end: key(keys.1),
-            },
-            lsns: LsnRange {
-                start: Lsn(lsns.0),
-                end: Lsn(lsns.1),
-            },
-            clip: Lsn::MAX,
-            len: 1000,
-        }
-    }
+    use crate::tests::map_entry as entry;
 
     /// What a read of a key at a position depends on: the newest image, and the changes above it.
     fn answer(entries: &[MapEntry], key: u64, lsn: Lsn) -> (Option<Lsn>, BTreeSet<LayerId>) {

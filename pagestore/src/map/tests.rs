@@ -1,34 +1,13 @@
 use std::collections::BTreeSet;
 
 use neon_objects::ObjectStore;
-use neon_types::{Key, KeyRange, LayerId, LayerMapId, Lsn, LsnRange, ObjectId, PackedKey};
+use neon_types::{Key, KeyRange, LayerMapId, Lsn, LsnRange, ObjectId, PackedKey};
 use proptest::prelude::*;
 
 use super::plan::Visit;
 use super::*;
 use crate::PageStoreError;
-
-fn entry(number: u8, kind: LayerKind, keys: (u64, u64), lsns: (u64, u64)) -> MapEntry {
-    let key = |mebibyte| match mebibyte {
-        0 => PackedKey::MIN,
-        99 => PackedKey::MAX,
-        _ => Key::Boundaries { mebibyte }.pack(),
-    };
-    MapEntry {
-        layer: LayerId(ObjectId::from_bytes([number; 32])),
-        kind,
-        keys: KeyRange {
-            start: key(keys.0),
-            end: key(keys.1),
-        },
-        lsns: LsnRange {
-            start: Lsn(lsns.0),
-            end: Lsn(lsns.1),
-        },
-        clip: Lsn::MAX,
-        len: 1000,
-    }
-}
+use crate::tests::map_entry as entry;
 
 fn map() -> LayerMap {
     LayerMap::new(

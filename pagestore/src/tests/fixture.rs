@@ -8,11 +8,13 @@ use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::control::{CheckPoint, ControlFile};
 use neon_postgres::wal::{RecordBuilder, StreamParams, StreamWriter};
 use neon_postgres::{Page, PgVersion};
-use neon_types::{Fork, Key, KeyRange, Lsn, Position, RelTag, RepoId, TimelineId};
+use neon_types::{
+    Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, Position, RelTag, RepoId, TimelineId,
+};
 
 use crate::boundaries::{RecordSpan, Run};
 use crate::timeline::{ClusterFacts, ImportFacts, TimelineState};
-use crate::{LayerMap, LayerWriter, MapEntry, NewTimeline, PageStore, Settings, Timeline, Value};
+use crate::{LayerKind, LayerMap, LayerWriter, MapEntry, NewTimeline, PageStore, Settings, Timeline, Value};
 
 pub(super) const VERSION: PgVersion = PgVersion::V15;
 pub(super) const SEGMENT: u32 = 1 << 20;
@@ -173,12 +175,40 @@ fn checkpoint_state() -> CheckpointState {
     CheckpointState::from_control(&control)
 }
 
-pub(super) fn rel(number: u32) -> RelTag {
+pub(crate) fn rel(number: u32) -> RelTag {
     RelTag {
         spc: 1663,
         db: 5,
         rel: 16384 + number,
         fork: Fork::Main,
+    }
+}
+
+/// A block of relation 1, as a key.
+pub(crate) fn block_key(block: u32) -> PackedKey {
+    Key::Block(rel(1), block).pack()
+}
+
+/// A layer as a map lists it: its keys are numbers, of which 0 is the first key of all and 99 the end.
+pub(crate) fn map_entry(number: u8, kind: LayerKind, keys: (u64, u64), lsns: (u64, u64)) -> MapEntry {
+    let key = |mebibyte| match mebibyte {
+        0 => PackedKey::MIN,
+        99 => PackedKey::MAX,
+        _ => Key::Boundaries { mebibyte }.pack(),
+    };
+    MapEntry {
+        layer: LayerId(ObjectId::from_bytes([number; 32])),
+        kind,
+        keys: KeyRange {
+            start: key(keys.0),
+            end: key(keys.1),
+        },
+        lsns: LsnRange {
+            start: Lsn(lsns.0),
+            end: Lsn(lsns.1),
+        },
+        clip: Lsn::MAX,
+        len: 1000,
     }
 }
 

@@ -11,4 +11,4 @@ mod retain;
 mod transfer;
 mod wal;
 
-pub(crate) use fixture::Random;
+pub(crate) use fixture::{Random, block_key, map_entry};

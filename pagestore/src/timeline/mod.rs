@@ -20,6 +20,7 @@ mod scan;
 mod seal;
 mod state;
 mod transfer;
+mod usage;
 mod wal;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub use retain::Dropped;
 pub(crate) use scan::Merge;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
+pub use usage::{RelationFile, Usage};
 pub use wal::Pin as WalPin;
 #[cfg(test)]
 pub(crate) use {images::MAX_VERSIONS, read::collect_sealed};
@@ -70,7 +72,7 @@ pub struct Timeline {
     segment_size: u32,
     hints_logged: bool,
     ancestor: Option<Arc<Timeline>>,
-    pub(crate) core: Arc<Core>,
+    core: Arc<Core>,
     registry: Weak<Registry>,
     state: Mutex<TimelineState>,
     memory: RwLock<Memory>,

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use neon_types::{Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, RelTag};
+use neon_types::{Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey};
 
 use super::{Timeline, lock, read, write};
 use crate::failpoint::failpoint;
 use crate::gc::{Span, Spans, unneeded};
-use crate::items::RelSize;
 use crate::layer::{LayerKind, LayerWriter};
 use crate::map::{LayerMap, MapEntry};
 use crate::{PageStoreError, Result};
@@ -115,26 +114,13 @@ impl Timeline {
     }
 
     fn copied_at(&self, lsn: Lsn) -> Result<Vec<Lsn>> {
-        let first = RelTag {
-            spc: 0,
-            db: 0,
-            rel: 0,
-            fork: Fork::Main,
-        };
-        let range = KeyRange {
-            start: Key::RelSize(first).pack(),
-            end: Key::Unreadable(first).pack(),
-        };
         let mut sources = Vec::new();
-        self.scan_items(range, lsn.max(self.root().start), &mut |key, bytes| {
-            let size = RelSize::decode(bytes)
-                .map_err(|error| PageStoreError::damaged(format!("the size {key:?}"), error))?;
+        self.scan_relations(lsn.max(self.root().start), &mut |_, size| {
             if let Some(copied) = size.copied_from
                 && !sources.contains(&copied.lsn)
             {
                 sources.push(copied.lsn);
             }
-            Ok(())
         })?;
         Ok(sources)
     }

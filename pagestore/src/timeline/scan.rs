@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use neon_postgres::Page;
-use neon_types::{Key, KeyRange, Lsn, PackedKey, RelTag};
+use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey, RelTag};
 
 use super::history::first_block_key;
 use super::open::OpenVersion;
 use super::read::Found;
 use super::wal::Pin;
 use super::{Timeline, read};
+use crate::items::RelSize;
 use crate::layer::LayerCursor;
 use crate::map::{LayerMap, RangeVisit};
 use crate::value::{Value, is_whole_tag};
@@ -234,6 +235,28 @@ impl Timeline {
             }
         }
         Ok(())
+    }
+
+    /// Calls `f` with each relation fork that exists at `lsn`, in key order.
+    pub fn scan_relations(&self, lsn: Lsn, f: &mut dyn FnMut(RelTag, &RelSize)) -> Result<()> {
+        let first = RelTag {
+            spc: 0,
+            db: 0,
+            rel: 0,
+            fork: Fork::Main,
+        };
+        let range = KeyRange {
+            start: Key::RelSize(first).pack(),
+            end: Key::Unreadable(first).pack(),
+        };
+        self.scan_items(range, lsn, &mut |key, bytes| {
+            if let Key::RelSize(rel) = key {
+                let size = RelSize::decode(bytes)
+                    .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error))?;
+                f(rel, &size);
+            }
+            Ok(())
+        })
     }
 
     /// Calls `f` with each of `blocks` of a relation fork as it is at `lsn`, in order, zero pages included; blocks beyond its

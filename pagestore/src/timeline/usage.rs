@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use neon_types::{Key, LayerId, Lsn, PackedKey};
 
+use super::Timeline;
+use crate::Result;
 use crate::layer::{Entries, Layer};
 use crate::map::LayerMap;
-use crate::{Result, Timeline};
 
 /// A relation file, all forks of it: tablespace, database, file number.
 pub type RelationFile = (u32, u32, u32);
