@@ -2,11 +2,22 @@
 //!
 //! One [`Request`] is one command. The daemon and a command run in-process answer the same requests with the same code.
 
+mod progress;
+mod proof;
+mod space;
+
 use std::path::PathBuf;
 
 pub use neon_pagestore::compare::{Allowed, Difference, Tally};
-use neon_types::{CommitId, LayerId, Lsn, ObjectId, RepoId, TimelineId};
+use neon_types::{CommitId, Lsn, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
+
+pub use progress::{Progress, ProgressSink, Quiet};
+pub use proof::{Booted, Checked, Compared, ComparedClass, Finding, WalBlock, WalImage, WalPage, WalRecord};
+pub use space::{
+    Collected, DatabaseUsage, DroppedHistory, Garbage, Layer, Layers, RefUsage, RelationUsage, RetentionRow,
+    RevisionUsage, Usage,
+};
 
 /// One command on an existing repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -532,103 +543,6 @@ pub struct Exported {
     pub notes: Vec<String>,
 }
 
-/// A data directory was compared with a position.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compared {
-    /// The directory.
-    pub pgdata: PathBuf,
-    /// The position.
-    pub lsn: Lsn,
-    /// The directory is that of a recovery to the position; else of a server that stopped there.
-    pub recovered: bool,
-    /// What was compared, by class.
-    pub classes: Vec<ComparedClass>,
-    /// Sums over the classes.
-    pub total: Tally,
-    /// The first differences; `total` counts them all.
-    pub differences: Vec<Difference>,
-    /// Deviations that no WAL describes.
-    pub allowed: Allowed,
-    /// Pages whose last record this release cannot replay.
-    pub not_replayed: u64,
-    /// Remarks: an LSN that was rounded.
-    pub notes: Vec<String>,
-}
-
-/// One class of what was compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComparedClass {
-    /// Its name, as "heap" or "pg_xact".
-    pub name: String,
-    /// Files, pages, differences.
-    #[serde(flatten)]
-    pub tally: Tally,
-}
-
-/// Records of a range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalPage {
-    /// The records.
-    pub records: Vec<WalRecord>,
-    /// Where the next one begins, when the page is full.
-    pub next: Option<Lsn>,
-    /// Remarks: LSNs that were rounded.
-    pub notes: Vec<String>,
-}
-
-/// One WAL record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalRecord {
-    /// Where it begins.
-    pub lsn: Lsn,
-    /// Where the next one begins.
-    pub end: Lsn,
-    /// Its length in bytes, without page headers and padding.
-    pub length: u64,
-    /// The transaction, 0 for none.
-    pub xid: u32,
-    /// Where the record before begins.
-    pub prev: Lsn,
-    /// Resource manager and record, as `pg_waldump` names them: `Heap/INSERT`.
-    pub kind: String,
-    /// The blocks that it names.
-    pub blocks: Vec<WalBlock>,
-    /// What else it says, in a few words.
-    pub summary: String,
-}
-
-/// One block reference of a WAL record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalBlock {
-    /// Its number in the record.
-    pub id: u8,
-    /// Tablespace oid.
-    pub tablespace: u32,
-    /// Database oid.
-    pub database: u32,
-    /// Relation file number.
-    pub relation: u32,
-    /// `main`, `fsm`, `vm` or `init`.
-    pub fork: String,
-    /// Block number.
-    pub block: u32,
-    /// The full-page image, when there is one.
-    pub image: Option<WalImage>,
-}
-
-/// A full-page image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalImage {
-    /// Redo restores it; else it is there to check redo.
-    pub apply: bool,
-    /// First byte of the zeros that were left out.
-    pub hole_offset: u16,
-    /// How many zeros were left out.
-    pub hole_length: u16,
-    /// `pglz`, `lz4` or `zstd`, when it is packed.
-    pub compression: Option<String>,
-}
-
 /// One origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -663,231 +577,6 @@ pub struct Transferred {
     pub notes: Vec<String>,
 }
 
-/// What `fsck` found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checked {
-    /// Objects hashed.
-    pub objects: u64,
-    /// Bytes hashed.
-    pub bytes: u64,
-    /// Refs followed.
-    pub refs: u64,
-    /// Commits read.
-    pub commits: u64,
-    /// Layer maps followed.
-    pub layer_maps: u64,
-    /// Branches that Postgres was started on.
-    #[serde(default)]
-    pub booted: Vec<Booted>,
-    /// What is wrong; empty when all is well.
-    pub findings: Vec<Finding>,
-}
-
-/// What a throw-away Postgres looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Booted {
-    /// The branch.
-    pub branch: String,
-    /// Its head.
-    pub lsn: Lsn,
-    /// Tables and indexes that amcheck went through.
-    pub relations: u64,
-    /// Remarks: amcheck is missing.
-    pub notes: Vec<String>,
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The damaged object, when it is one.
-    pub object: Option<ObjectId>,
-    /// What it belongs to and what is wrong.
-    pub message: String,
-}
-
-/// What a collection of garbage did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Collected {
-    /// Nothing was changed.
-    pub dry_run: bool,
-    /// How long garbage is kept after it was found.
-    pub grace_seconds: u64,
-    /// Found to be garbage for the first time.
-    pub condemned: Vec<Garbage>,
-    /// Deleted; in a dry run: what would be, if nothing uses it again.
-    pub deleted: Vec<Garbage>,
-    /// Condemned, and waiting for the grace to pass.
-    pub waiting: Vec<Garbage>,
-    /// History that retention dropped; in a dry run: would drop. Its layers are garbage when no other timeline shares them.
-    #[serde(default)]
-    pub dropped: Vec<DroppedHistory>,
-    /// The caller went away: the rest is for the next run.
-    pub interrupted: bool,
-    /// Why some of what waits does so longer than the grace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspended: Option<String>,
-}
-
-/// Layers that a timeline does not list any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DroppedHistory {
-    /// The timeline.
-    pub timeline: TimelineId,
-    /// How many layers.
-    pub layers: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// How long a branch, or every branch that says nothing else, keeps history and WAL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetentionRow {
-    /// The branch; absent: what holds where a branch says nothing else.
-    pub branch: Option<String>,
-    /// `forever`, or how long after it was received history can be read.
-    pub keep: String,
-    /// Bytes of raw WAL below its end, beyond what is not in layers.
-    pub keep_wal: u64,
-    /// `keep` is said of this branch, or configured.
-    pub own_keep: bool,
-    /// `keep_wal` is said of this branch, or configured.
-    pub own_keep_wal: bool,
-    /// The lowest LSN from which on all of the branch can be read.
-    pub readable_from: Option<Lsn>,
-}
-
-/// Something that nothing needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Garbage {
-    /// `commit`, `timeline`, `layer`, `map`, `incoming` (received in part) or `object` (received WAL).
-    pub kind: String,
-    /// Its id in full.
-    pub id: String,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// When it was condemned, RFC 3339.
-    pub since: String,
-}
-
-/// What refs cost on disk, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Branches, tags and fetched branches.
-    pub refs: Vec<RefUsage>,
-    /// All objects: layers, layer maps, commits; also those that no ref needs.
-    pub objects: u64,
-    /// States and WAL of all timelines.
-    pub timelines: u64,
-    /// Data directories of all endpoints.
-    pub endpoints: u64,
-}
-
-/// What one ref costs, in bytes of layers and WAL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefUsage {
-    /// Name of the branch, or `tags/NAME`, `origins/ORIGIN/BRANCH`.
-    pub name: String,
-    /// What nothing else here needs: layers and WAL.
-    pub alone: u64,
-    /// What other refs need as well.
-    pub shared: u64,
-    /// How much of both is WAL.
-    pub wal: u64,
-    /// The data directory of its endpoint, which comes on top.
-    pub endpoint: u64,
-}
-
-/// What a revision's bytes are for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevisionUsage {
-    /// Where the revision is.
-    pub lsn: Lsn,
-    /// By oid; 0 is what all databases share.
-    pub databases: Vec<DatabaseUsage>,
-    /// Every relation that the layers hold something of.
-    pub relations: Vec<RelationUsage>,
-    /// Bytes of layers that belong to no relation.
-    pub other: u64,
-    /// Bytes of WAL up to the revision that are not in layers yet.
-    pub unsealed: u64,
-    /// Remarks.
-    pub notes: Vec<String>,
-}
-
-/// What a database costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseUsage {
-    /// Its oid; 0 is what all databases share.
-    pub oid: u32,
-    /// Its name; none when it does not exist at the revision.
-    pub name: Option<String>,
-    /// Bytes of its relations at the revision.
-    pub size: u64,
-    /// Bytes of layers that hold its history.
-    pub stored: u64,
-}
-
-/// What a relation costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelationUsage {
-    /// Oid of its database, 0 for a shared one.
-    pub database: u32,
-    /// Oid of its tablespace.
-    pub tablespace: u32,
-    /// Its file number.
-    pub file: u32,
-    /// Its schema, if it has a name.
-    pub schema: Option<String>,
-    /// Its name at the revision; none for a file that was dropped or replaced.
-    pub name: Option<String>,
-    /// It does not exist at the revision.
-    pub dropped: bool,
-    /// Bytes at the revision, all forks but the free space map.
-    pub size: u64,
-    /// Bytes of layers that hold its history.
-    pub stored: u64,
-}
-
-/// A layer map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layers {
-    /// The timeline.
-    pub timeline: TimelineId,
-    /// Where it begins.
-    pub start: Lsn,
-    /// Where the revision is.
-    pub lsn: Lsn,
-    /// Up to here layers serve everything; none as long as there are none.
-    pub sealed: Option<Lsn>,
-    /// Newest first.
-    pub layers: Vec<Layer>,
-    /// Remarks.
-    pub notes: Vec<String>,
-}
-
-/// One layer as a revision sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer {
-    /// Its name.
-    pub layer: LayerId,
-    /// `image` or `delta`
-    pub kind: String,
-    /// First key, in hex, in the order of keys.
-    pub first: String,
-    /// First key behind it, in hex.
-    pub after: String,
-    /// Both keys, readable.
-    pub keys: String,
-    /// Changes after this LSN; of an image, about its LSN.
-    pub start: Lsn,
-    /// Changes up to this LSN; of an image, its LSN.
-    pub end: Lsn,
-    /// Its length.
-    pub bytes: u64,
-    /// It holds something of the timeline itself, not only of its ancestors.
-    pub own: bool,
-}
-
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
@@ -895,40 +584,6 @@ pub struct Setting {
     pub key: String,
     /// Its value.
     pub value: String,
-}
-
-/// How far long work is. A bar has a label; `total` 0 means unknown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// What is being done, as "sealing" or "receiving".
-    pub label: String,
-    /// Done so far.
-    pub done: u64,
-    /// Of how much.
-    pub total: u64,
-    /// `bytes` or a counted noun.
-    pub unit: String,
-}
-
-/// Takes progress reports.
-pub trait ProgressSink: Send {
-    /// Shows, or drops, one report. Called often; must be cheap.
-    fn report(&mut self, progress: &Progress);
-    /// A line for the user on stderr while work goes on.
-    fn note(&mut self, line: &str);
-    /// Returns true once nobody waits for the result any more; long transfers stop at the next part.
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
-/// Drops every report.
-#[derive(Debug, Default)]
-pub struct Quiet;
-
-impl ProgressSink for Quiet {
-    fn report(&mut self, _: &Progress) {}
-    fn note(&mut self, _: &str) {}
 }
 
 /// Why a request was refused or failed, for a person.
