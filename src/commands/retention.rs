@@ -92,7 +92,7 @@ mod tests {
             },
             RetentionRow {
                 branch: Some("main".to_owned()),
-                keep: "1w".to_owned(),
+                keep: "7d".to_owned(),
                 keep_wal: 256 << 20,
                 own_keep: true,
                 own_keep_wal: false,
@@ -105,7 +105,7 @@ mod tests {
             String::from_utf8(text.into_inner()).expect("text"),
             "BRANCH          KEEP     WAL          READABLE FROM\n\
              (every branch)  forever  256.0 MiB\n\
-             main            1w       (256.0 MiB)  0/16B3748\n"
+             main            7d       (256.0 MiB)  0/16B3748\n"
         );
     }
 }

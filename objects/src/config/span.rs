@@ -43,9 +43,10 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-/// Returns whole seconds in the largest unit that fits: `7d` is `1w`.
+/// Returns whole seconds in the largest unit up to days that fits: `2w` is `14d`.
 pub fn duration_text(duration: Duration) -> String {
-    plain(duration.as_secs(), &TIMES)
+    let (_, up_to_days) = TIMES.split_last().unwrap_or((&("", 1), &[]));
+    plain(duration.as_secs(), up_to_days)
 }
 
 /// Returns the number of bytes that a number with `B`, `kB`, `MB`, `GB` or `TB` behind it is; a kilobyte has 1024 bytes.
@@ -74,7 +75,8 @@ mod tests {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
             assert_eq!(duration_text(Duration::from_secs(seconds)), text);
         }
-        assert_eq!(duration_text(Duration::from_secs(604_800)), "1w");
+        assert_eq!(parse_duration("2w"), parse_duration("14d"));
+        assert_eq!(duration_text(Duration::from_secs(1_209_600)), "14d");
         for (text, bytes) in [
             ("0B", 0),
             ("100B", 100),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use neon_types::{Key, KeyRange, Lsn, RelTag};
 
 use super::read::{Limit, ReadCost, Sealed};
-use super::{Timeline, lock, read, write};
+use super::{Timeline, lock, read};
 use crate::compact::choose::choose;
 use crate::compact::stretch::{KeyCount, stretches};
 use crate::compact::{Choice, images, merge};
@@ -158,16 +158,8 @@ impl Timeline {
         };
         let id = map.write(&self.core.objects)?;
         self.compact_step("compact-after-map")?;
-        let mut state = lock(&self.state);
-        let mut next = state.clone();
-        next.layer_map = Some(id);
         self.compact_step("compact-before-swap")?;
-        next.write(&self.directory)?;
-        *state = next;
-        let map = Arc::new(map);
-        self.core.live.add(&map);
-        write(&self.memory).map = Some(map);
-        drop(state);
+        self.point_to(Arc::new(map), id, |_| {}, |_| {})?;
         self.compact_step("compact-after-swap")?;
         Ok(true)
     }

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use neon_objects::WalDigest;
 use neon_postgres::PgVersion;
 use neon_redo::Cluster;
-use neon_types::{Lsn, LsnRange, Position, TimelineId};
+use neon_types::{LayerMapId, Lsn, LsnRange, Position, TimelineId};
 
 pub use accept::AcceptPart;
 pub use compact::Compacted;
@@ -330,6 +330,28 @@ impl Timeline {
         }
         let reaches = |ancestor: &Arc<Timeline>| ancestor.end() >= self.start && ancestor.is_based();
         self.ancestor.as_ref().is_some_and(reaches)
+    }
+
+    /// Makes `map`, of that name, the one that reads use, durably; `change` does what else changes in the state, and `and_now` in memory at
+    /// that moment. The caller holds `sealing`.
+    fn point_to(
+        &self,
+        map: Arc<LayerMap>,
+        id: LayerMapId,
+        change: impl FnOnce(&mut TimelineState),
+        and_now: impl FnOnce(&mut Memory),
+    ) -> Result<()> {
+        self.core.live.add(&map);
+        let mut state = lock(&self.state);
+        let mut next = state.clone();
+        next.layer_map = Some(id);
+        change(&mut next);
+        next.write(&self.directory)?;
+        *state = next;
+        let mut memory = write(&self.memory);
+        memory.map = Some(map);
+        and_now(&mut memory);
+        Ok(())
     }
 
     fn check_readable(&self, lsn: Lsn) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use neon_types::{Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey};
 
-use super::{Timeline, lock, read, write};
+use super::{Timeline, lock, read};
 use crate::failpoint::failpoint;
 use crate::gc::{Span, Spans, unneeded};
 use crate::layer::{LayerKind, LayerWriter};
@@ -68,17 +68,12 @@ impl Timeline {
         let map = Arc::new(map);
         let id = map.write(&self.core.objects)?;
         step("retain-before-swap")?;
-        self.core.live.add(&map);
-        let mut state = lock(&self.state);
-        let mut next = state.clone();
-        next.layer_map = Some(id);
-        next.readable = Some(readable.clone());
-        next.write(&self.directory)?;
-        *state = next;
-        let mut memory = write(&self.memory);
-        memory.map = Some(map);
-        memory.readable = Some(Arc::new(readable));
-        Ok(())
+        self.point_to(
+            map,
+            id,
+            |state| state.readable = Some(readable.clone()),
+            |memory| memory.readable = Some(Arc::new(readable.clone())),
+        )
     }
 
     /// Returns the forks of timelines that read through here, having no map of their own.

@@ -112,17 +112,12 @@ impl Timeline {
         let _hold = self.core.objects.hold();
         let map = Arc::new(theirs.clipped(self.start()));
         let id = map.write(&self.core.objects)?;
-        self.core.live.add(&map);
-        let mut state = lock(&self.state);
-        let mut next = state.clone();
-        next.layer_map = Some(id);
-        next.readable = readable.clone();
-        next.write(&self.directory)?;
-        *state = next;
-        let mut memory = write(&self.memory);
-        memory.map = Some(map);
-        memory.readable = readable.map(Arc::new);
-        Ok(())
+        self.point_to(
+            map,
+            id,
+            |state| state.readable = readable.clone(),
+            |memory| memory.readable = readable.clone().map(Arc::new),
+        )
     }
 
     /// Gives timelines that fork from this one their own map where it reaches far enough now.
@@ -232,17 +227,15 @@ impl Timeline {
         sealed: Lsn,
         wal_base: Option<Lsn>,
     ) -> Result<()> {
-        self.core.live.add(&map);
-        let mut state = lock(&self.state);
-        let mut next = state.clone();
-        next.layer_map = Some(id);
-        next.sealed = sealed;
-        next.wal_base = wal_base.unwrap_or(next.wal_base);
-        next.write(&self.directory)?;
-        *state = next;
-        let mut memory = write(&self.memory);
-        memory.map = Some(map);
-        memory.frozen = None;
+        self.point_to(
+            map,
+            id,
+            |state| {
+                state.sealed = sealed;
+                state.wal_base = wal_base.unwrap_or(state.wal_base);
+            },
+            |memory| memory.frozen = None,
+        )?;
         self.wal.sealed(sealed);
         Ok(())
     }
