@@ -33,7 +33,7 @@ mod tests;
 pub use boundaries::RecordSpan;
 pub use error::{PageStoreError, Result};
 pub use failpoint::{Failure, failpoint, set_failpoint};
-pub use fsck::{Checked, Finding, fsck};
+pub use fsck::{Checked, Deep, Finding, Skipped, fsck, fsck_deep};
 pub use gc::{References, Span, Spans, StoredKind, TimelineNode};
 pub use ingest::{Effect, Ingest, State};
 pub use layer::{Layer, LayerFooter, LayerKind, LayerWriter, REDO_VERSION, SealedLayer};

@@ -82,6 +82,11 @@ pub(crate) fn is_whole_tag(tag: u8) -> bool {
     matches!(tag, IMAGE | ITEM | ABSENT) || tag & WHOLE != 0
 }
 
+/// Returns true for a value that is a page of its own, or what makes one of the page before.
+pub(crate) fn is_page_tag(tag: u8) -> bool {
+    matches!(tag, IMAGE | DELTA)
+}
+
 /// Returns true for tag bytes that this format version knows.
 pub(crate) fn is_tag(tag: u8) -> bool {
     matches!(tag, IMAGE | ITEM | ABSENT | DELTA) || matches!(tag & !WHOLE, RECORD | CHANGE)

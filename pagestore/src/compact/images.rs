@@ -12,7 +12,7 @@ use crate::items::RelSize;
 use crate::layer::LayerWriter;
 use crate::map::{LayerMap, MapEntry};
 use crate::store::Core;
-use crate::timeline::{Merge, Timeline};
+use crate::timeline::{Found, Merge, Timeline};
 use crate::value::Value;
 use crate::{PageStoreError, Result};
 
@@ -37,7 +37,7 @@ pub(crate) fn write(
         timeline,
         core: timeline.core(),
         lsn: images.lsn,
-        size: None,
+        values: Values::new(timeline, Arc::clone(map), images.lsn),
         written: Written::default(),
         made,
     };
@@ -53,8 +53,7 @@ struct Writing<'a> {
     timeline: &'a Timeline,
     core: &'a Core,
     lsn: Lsn,
-    /// The relation at hand.
-    size: Option<(RelTag, Option<RelSize>)>,
+    values: Values<'a>,
     written: Written,
     made: &'a mut dyn FnMut(&MapEntry) -> Result<()>,
 }
@@ -97,7 +96,7 @@ impl Writing<'_> {
             }
             count += 1;
             let key = Key::unpack(&packed).map_err(|error| PageStoreError::damaged("a key", error))?;
-            let value = match self.value(key, std::mem::take(&mut found)) {
+            let value = match self.values.of(key, std::mem::take(&mut found)) {
                 Ok(Some(value)) => value,
                 Ok(None) => continue,
                 Err(PageStoreError::Unsupported { .. } | PageStoreError::Redo { .. }) => {
@@ -130,9 +129,30 @@ impl Writing<'_> {
         self.written.entries.push(entry);
         Ok(())
     }
+}
+
+/// What image layers hold of keys at one LSN.
+pub(crate) struct Values<'a> {
+    timeline: &'a Timeline,
+    map: Arc<LayerMap>,
+    lsn: Lsn,
+    /// The relation at hand.
+    size: Option<(RelTag, Option<RelSize>)>,
+}
+
+impl<'a> Values<'a> {
+    /// Begins with nothing looked up; sizes of relations are those that the layers of `map` have at `lsn`.
+    pub(crate) fn new(timeline: &'a Timeline, map: Arc<LayerMap>, lsn: Lsn) -> Values<'a> {
+        Values {
+            timeline,
+            map,
+            lsn,
+            size: None,
+        }
+    }
 
     /// Returns what versions, newest first, make of a key; none when it does not exist or has nothing of its own.
-    fn value(&mut self, key: Key, mut found: Vec<crate::timeline::Found>) -> Result<Option<Value>> {
+    pub(crate) fn of(&mut self, key: Key, mut found: Vec<Found>) -> Result<Option<Value>> {
         if let Key::Block(rel, block) = key {
             let timeline = self.timeline;
             let Some(size) = self.size_of(rel)?.filter(|size| block < size.size) else {
@@ -160,7 +180,7 @@ impl Writing<'_> {
 
     fn size_of(&mut self, rel: RelTag) -> Result<Option<&RelSize>> {
         if self.size.as_ref().is_none_or(|(known, _)| *known != rel) {
-            self.size = Some((rel, self.timeline.rel_size_item(rel, self.lsn)?));
+            self.size = Some((rel, self.timeline.rel_size_in(&self.map, rel, self.lsn)?));
         }
         Ok(self.size.as_ref().and_then(|(_, size)| size.as_ref()))
     }

@@ -2,25 +2,13 @@
 //!
 //! Memory: for each run a block or a few small ones, for the layer that is written one block, its index and its key hashes.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
-
-use neon_types::{KeyRange, Lsn, PackedKey};
+use neon_types::{KeyRange, PackedKey};
 
 use super::Merge;
 use crate::Result;
-use crate::layer::{LayerCursor, LayerWriter};
+use crate::layer::{LayerWriter, MergedCursor};
 use crate::map::MapEntry;
 use crate::store::Core;
-
-/// Where the merge is in one layer.
-enum Source {
-    /// It has not reached the layer's keys.
-    Waiting(MapEntry),
-    Open(LayerCursor),
-    Done,
-}
 
 /// Writes the layers that stand for those of `merge`; `made` is told of each. None when `stop` said so, which is asked now and then.
 pub(crate) fn merge(
@@ -37,13 +25,6 @@ pub(crate) fn merge(
     let new_writer = || -> Result<LayerWriter> {
         Ok(LayerWriter::delta(&core.objects, merge.lsns)?.made_with(redo_version))
     };
-    let mut sources: Vec<Source> = merge.layers.iter().copied().map(Source::Waiting).collect();
-    let mut heap: BinaryHeap<Reverse<(PackedKey, Lsn, usize)>> = merge
-        .layers
-        .iter()
-        .enumerate()
-        .map(|(number, entry)| Reverse((entry.keys.start, Lsn::INVALID, number)))
-        .collect();
     let mut entries = Vec::new();
     let mut begin = PackedKey::MIN;
     let mut writer: LayerWriter = new_writer()?;
@@ -54,38 +35,22 @@ pub(crate) fn merge(
         entries.push(entry);
         Ok(())
     };
+    let layers = merge.layers.iter().map(|entry| (entry.layer, entry.keys));
+    let mut cursor = MergedCursor::new(&core.cache, &core.objects, layers)?;
     let mut versions = 0_u64;
-    while let Some(Reverse((_, _, number))) = heap.pop() {
+    while let Some((entry, _)) = cursor.entry() {
         if versions.is_multiple_of(1024) && stop() {
             return Ok(None);
         }
-        let Some(source) = sources.get_mut(number) else {
-            continue;
-        };
-        if let Source::Waiting(entry) = source {
-            let layer = core.cache.layer(&core.objects, entry.layer)?;
-            *source = Source::Open(LayerCursor::seek(Arc::clone(&layer), None, entry.keys)?.frugal());
-        } else if let Source::Open(cursor) = source {
-            if let Some(entry) = cursor.entry() {
-                let is_full = writer.len() >= core.settings.layer_bytes;
-                if is_full && writer.last_key().is_some_and(|last| last < entry.key) {
-                    let full = std::mem::replace(&mut writer, new_writer()?);
-                    finish(full, begin, entry.key)?;
-                    begin = entry.key;
-                }
-                writer.add(&entry.key, entry.lsn, (entry.tag, entry.value))?;
-            }
-            cursor.advance()?;
-            versions += 1;
+        let is_full = writer.len() >= core.settings.layer_bytes;
+        if is_full && writer.last_key().is_some_and(|last| last < entry.key) {
+            let full = std::mem::replace(&mut writer, new_writer()?);
+            finish(full, begin, entry.key)?;
+            begin = entry.key;
         }
-        let next = match source {
-            Source::Open(cursor) => cursor.entry().map(|entry| (entry.key, entry.lsn)),
-            _ => None,
-        };
-        match next {
-            Some((key, lsn)) => heap.push(Reverse((key, lsn, number))),
-            None => *source = Source::Done,
-        }
+        writer.add(&entry.key, entry.lsn, (entry.tag, entry.value))?;
+        cursor.advance()?;
+        versions += 1;
     }
     finish(writer, begin, PackedKey::MAX)?;
     Ok(Some(entries))

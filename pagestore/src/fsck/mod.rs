@@ -1,5 +1,6 @@
 //! Does everything that timelines name exist, and is it what its name and footer say?
 
+mod deep;
 mod objects;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use crate::layer::LayerKind;
 use crate::map::{LayerMap, MapEntry, gap};
 use crate::timeline::TimelineState;
 use crate::{PageStore, Result};
+
+pub use deep::{Deep, Skipped, fsck_deep};
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use super::fixture::*;
 use crate::compact::need::runs;
 use crate::compact::{Choice, Images, Merge, imaged};
 use crate::failpoint::fail_once_here;
-use crate::{Compacted, PageStoreError, ReadCost, RecordSpan, Settings, Timeline, fsck};
+use crate::{Compacted, PageStoreError, ReadCost, RecordSpan, Settings, Timeline, fsck, fsck_deep};
 
 pub(super) const STEPS: [&str; 4] = [
     "compact-after-layer",
@@ -302,6 +302,8 @@ fn pages_that_cannot_be_rebuilt_do_not_stop_it() {
         }
     }
     assert!(fsck(&repository.store, &mut |_, _| true).unwrap().is_empty());
+    let deep = fsck_deep(&repository.store, &mut |_, _| true);
+    assert!(deep.findings.is_empty(), "{:?}", deep.findings);
 }
 
 #[test]
@@ -354,6 +356,8 @@ fn a_step_that_fails_or_is_stopped_changes_nothing() {
             settle(&timeline);
             check(&timeline);
             assert!(fsck(&repository.store, &mut |_, _| true).unwrap().is_empty());
+            let deep = fsck_deep(&repository.store, &mut |_, _| true);
+            assert!(deep.findings.is_empty(), "{:?}", deep.findings);
         }
     }
 }
@@ -438,6 +442,8 @@ fn it_goes_on_beside_everything_else() {
         assert!(picture(&fork, first.0) == first.1);
     }
     assert!(fsck(&repository.store, &mut |_, _| true).unwrap().is_empty());
+    let deep = fsck_deep(&repository.store, &mut |_, _| true);
+    assert!(deep.findings.is_empty(), "{:?}", deep.findings);
 }
 
 /// A map that a transfer or a prune changed meanwhile is not undone.

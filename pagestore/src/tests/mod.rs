@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on WAL that is written here, record by record.
 
 mod compact;
+mod deep;
 mod fixture;
 mod hostile;
 mod images;

@@ -11,7 +11,7 @@ use neon_types::{Lsn, LsnRange, RelTag, TimelineId};
 
 use super::compact::{any_choice, picture, settle};
 use super::fixture::*;
-use crate::{PageStoreError, RecordSpan, Timeline, fsck};
+use crate::{PageStoreError, RecordSpan, Settings, Timeline, fsck, fsck_deep};
 
 const FPI: u8 = 0xB0;
 const RELS: u32 = 3;
@@ -326,7 +326,11 @@ fn any_lsn(random: &mut Random, timeline: &Timeline) -> Lsn {
 
 fn run(seed: u64, steps: u32) {
     let mut random = Random(seed);
-    let mut repository = Repository::new(settings());
+    let keep_wal = [0, 1 << 20, u64::MAX][usize::try_from(seed % 3).unwrap()];
+    let mut repository = Repository::new(Settings {
+        keep_wal,
+        ..settings()
+    });
     repository.import();
     let mut branches = vec![Branch {
         id: ROOT,
@@ -414,6 +418,13 @@ fn run(seed: u64, steps: u32) {
     }
     let findings = fsck(&repository.store, &mut |_, _| true).unwrap();
     assert!(findings.is_empty(), "{findings:?}");
+    let deep = fsck_deep(&repository.store, &mut |_, _| true);
+    assert!(deep.findings.is_empty(), "{:?}", deep.findings);
+    let all = seed % 3 == 2;
+    assert!(
+        !all || (deep.skipped.is_empty() && deep.versions > 100),
+        "{deep:?}"
+    );
 }
 
 #[test]

@@ -237,7 +237,7 @@ impl Timeline {
         self.swap_map(Arc::clone(&map), id, to, gap.then_some(to))?;
         write(&self.memory).open = OpenLayer::new(to);
         self.set_end(to);
-        indexer.reset(self.new_ingest());
+        indexer.reset(self.new_versions());
         if gap {
             self.wal.restart(to)?;
             indexer.ladder.restart(to);

@@ -2,52 +2,42 @@
 
 use std::sync::Arc;
 
-use neon_postgres::wal::{RawRecord, Record, StreamParams, WalDecoder, WalError, rmgr};
-use neon_types::{Key, KeyRange, Lsn, LsnRange, RelTag};
+use neon_postgres::wal::{RawRecord, Record, StreamParams, WalDecoder, WalError};
+use neon_types::{Key, KeyRange, Lsn, LsnRange};
 
 use super::ladder::Ladder;
-use super::open::{OpenVersion, Slot};
+use super::versions::{Versions, commit_time};
 use super::{Timeline, lock, write};
 use crate::boundaries::RecordSpan;
-use crate::value::Value;
-use crate::{Effect, Ingest, PageStoreError, Result, State};
+use crate::{PageStoreError, Result, State};
 
 const CHUNK: usize = 1 << 20;
-/// `XLOG_XACT_COMMIT` and `XLOG_XACT_COMMIT_PREPARED`.
-const COMMITS: [u8; 2] = [0x00, 0x30];
-/// Bits of a transaction record's `info` that are its kind.
-const XACT_OPCODE: u8 = 0x70;
-
 /// What indexing needs between calls.
 pub(crate) struct Indexer {
     /// None before the first record and after a failure.
     decoder: Option<(WalDecoder, u64)>,
-    ingest: Ingest,
+    versions: Versions,
     pub(super) ladder: Ladder,
-    /// Relations whose first unknown record is noted.
-    marked: std::collections::HashSet<RelTag>,
 }
 
 impl Indexer {
-    pub(crate) fn new(ingest: Ingest, ladder: Ladder) -> Indexer {
+    pub(crate) fn new(versions: Versions, ladder: Ladder) -> Indexer {
         Indexer {
             decoder: None,
-            ingest,
+            versions,
             ladder,
-            marked: std::collections::HashSet::new(),
         }
     }
 
     /// Forgets which relations are marked: their marks may be in layers now.
     pub(super) fn forget_marks(&mut self) {
-        self.marked.clear();
+        self.versions.forget_marks();
     }
 
     /// Forgets everything that can be derived again.
-    pub(super) fn reset(&mut self, ingest: Ingest) {
+    pub(super) fn reset(&mut self, versions: Versions) {
         self.decoder = None;
-        self.ingest = ingest;
-        self.marked.clear();
+        self.versions = versions;
     }
 }
 
@@ -122,7 +112,7 @@ impl Timeline {
         let result = result.and(indexer.ladder.feed(&self.wal, self.end()));
         if result.is_err() {
             // Caches may be ahead of what was indexed.
-            indexer.reset(self.new_ingest());
+            indexer.reset(self.new_versions());
         }
         result
     }
@@ -186,34 +176,8 @@ impl Timeline {
             reason,
         };
         let record = Record::decode(self.version, raw.bytes).map_err(|error| broken(error.to_string()))?;
-        let effects = indexer.ingest.effects(&record, start, end, &Newest(self))?;
-        let mut versions = Vec::with_capacity(effects.len());
-        let mut blocks = false;
-        for (key, effect) in effects {
-            let (whole, slot) = match effect {
-                Effect::Block { index } => {
-                    blocks = true;
-                    let whole = !neon_redo::needs_base(&record, index);
-                    let index = u8::try_from(index).map_err(|error| broken(error.to_string()))?;
-                    (whole, Slot::Wal { start, index })
-                }
-                Effect::Put(_, Value::Record(_)) => {
-                    return Err(broken(format!("ingest made a record of its own for {key:?}")));
-                }
-                Effect::Put(_, value) => (value.is_whole(false), Slot::Put(Arc::new(value))),
-            };
-            versions.push((
-                key.pack(),
-                OpenVersion {
-                    lsn: end,
-                    whole,
-                    slot,
-                },
-            ));
-        }
-        if blocks && !neon_redo::is_supported(record.rmid, record.info) {
-            self.mark_unreadable(indexer, &record, end, &mut versions)?;
-        }
+        let span = RecordSpan { start, end };
+        let versions = indexer.versions.of(&record, span, &Newest(self), &broken)?;
         let commit_time = commit_time(&record);
         let mut memory = write(&self.memory);
         for (key, version) in versions {
@@ -222,46 +186,8 @@ impl Timeline {
                 .put(key, version)
                 .map_err(|_| broken(format!("{key:?} has two changes that need each other")))?;
         }
-        memory.open.close_record(RecordSpan { start, end }, commit_time);
+        memory.open.close_record(span, commit_time);
         self.set_end(end);
-        Ok(())
-    }
-
-    /// Notes the first record of a relation, since it was created, that redo does not know.
-    fn mark_unreadable(
-        &self,
-        indexer: &mut Indexer,
-        record: &Record,
-        end: Lsn,
-        versions: &mut Vec<(neon_types::PackedKey, OpenVersion)>,
-    ) -> Result<()> {
-        for block in &record.blocks {
-            if block.image.as_ref().is_some_and(|image| image.apply) || indexer.marked.contains(&block.rel) {
-                continue;
-            }
-            let key = Key::Unreadable(block.rel);
-            let created = self
-                .rel_size_item(block.rel, self.end())?
-                .map_or(Lsn::INVALID, |size| size.floor(0));
-            let known = self.value(key, self.end())?;
-            let known = known
-                .map(|bytes| super::history::Mark::decode(&bytes))
-                .transpose()?;
-            if known.is_none_or(|mark| mark.lsn <= created) {
-                let mark = super::history::Mark {
-                    lsn: end,
-                    name: rmgr::describe(record),
-                };
-                let version = OpenVersion {
-                    lsn: end,
-                    whole: true,
-                    slot: Slot::Put(Arc::new(Value::Item(mark.encode()))),
-                };
-                versions.push((key.pack(), version));
-            }
-            // Oids of dropped relations come again only after the counter wrapped; the set is forgotten with each seal.
-            indexer.marked.insert(block.rel);
-        }
         Ok(())
     }
 
@@ -318,13 +244,4 @@ impl Timeline {
     pub fn wal_start(&self) -> Lsn {
         self.wal.start()
     }
-}
-
-/// Returns the time of a commit record, in microseconds since 2000-01-01 UTC.
-fn commit_time(record: &Record) -> Option<i64> {
-    if record.rmid != rmgr::XACT || !COMMITS.contains(&(record.info & XACT_OPCODE)) {
-        return None;
-    }
-    let time = record.main_data().get(..8)?.try_into().ok()?;
-    Some(i64::from_le_bytes(time))
 }

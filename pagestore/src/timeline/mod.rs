@@ -15,12 +15,14 @@ mod images;
 mod ladder;
 mod open;
 mod read;
+mod rederive;
 mod retain;
 mod scan;
 mod seal;
 mod state;
 mod transfer;
 mod usage;
+mod versions;
 mod wal;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ pub use compact::Compacted;
 pub(crate) use history::first_block_key;
 pub(crate) use read::Found;
 pub use read::ReadCost;
+pub(crate) use rederive::Rederived;
 pub use retain::Dropped;
 pub(crate) use scan::Merge;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
@@ -45,16 +48,17 @@ pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use usage::{RelationFile, Usage};
 pub use wal::Pin as WalPin;
 #[cfg(test)]
-pub(crate) use {images::MAX_VERSIONS, read::collect_sealed};
+pub(crate) use {images::MAX_VERSIONS, read::collect_sealed, rederive::key_name};
 
 use crate::boundaries::RecordSpan;
 use crate::gc::Spans;
 use crate::map::LayerMap;
 use crate::store::{Core, Registry};
-use crate::{Ingest, PageStoreError, Result};
+use crate::{PageStoreError, Result};
 use feed::Indexer;
 use ladder::Ladder;
 use open::OpenLayer;
+use versions::Versions;
 use wal::Wal;
 
 pub(crate) const WAL_DIRECTORY: &str = "wal";
@@ -155,7 +159,7 @@ impl Timeline {
                 map,
                 readable: state.readable.clone().map(Arc::new),
             }),
-            indexer: Mutex::new(Indexer::new(Ingest::new(state.version), ladder)),
+            indexer: Mutex::new(Indexer::new(Versions::new(state.version), ladder)),
             sealing: Mutex::new(()),
             compacting: Mutex::default(),
             state: Mutex::new(state),
@@ -195,12 +199,12 @@ impl Timeline {
         memory.open = OpenLayer::new(from);
         self.set_end(from);
         drop(memory);
-        indexer.reset(self.new_ingest());
+        indexer.reset(self.new_versions());
         indexer.ladder.cut(&self.wal, self.wal.received())
     }
 
-    fn new_ingest(&self) -> Ingest {
-        Ingest::new(self.version)
+    fn new_versions(&self) -> Versions {
+        Versions::new(self.version)
     }
 
     fn redo_cluster(&self) -> Cluster {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use neon_types::{Key, Lsn, LsnRange, PackedKey};
+use neon_types::{Key, KeyRange, Lsn, LsnRange, PackedKey};
 
 use crate::boundaries::{RecordSpan, Run};
 use crate::value::Value;
@@ -163,5 +163,10 @@ impl OpenLayer {
     /// Returns all versions in key order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackedKey, &Vec<OpenVersion>)> {
         self.keys.iter()
+    }
+
+    /// Returns the versions of the keys of a range, in key order.
+    pub(crate) fn within(&self, keys: KeyRange) -> impl Iterator<Item = (&PackedKey, &Vec<OpenVersion>)> {
+        self.keys.range(keys.start..keys.end)
     }
 }

@@ -251,10 +251,29 @@ impl Timeline {
     }
 
     pub(crate) fn rel_size_item(&self, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
-        let item = self.value(Key::RelSize(rel), lsn)?;
-        item.map(|bytes| RelSize::decode(&bytes))
-            .transpose()
-            .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error))
+        decode_size(rel, self.value(Key::RelSize(rel), lsn)?)
+    }
+
+    /// Returns the value of a metadata item at `lsn`, as the layers of a map have it.
+    pub(crate) fn item_in(&self, map: &LayerMap, key: Key, lsn: Lsn) -> Result<Option<Arc<[u8]>>> {
+        let mut found = Vec::new();
+        self.sealed_by(map)
+            .collect(&key.pack(), lsn, Lsn::INVALID, Limit::NONE, &mut found)?;
+        self.finish_value(key, found)
+    }
+
+    /// Returns the size of a relation fork at `lsn`, as the layers of a map have it.
+    pub(crate) fn rel_size_in(&self, map: &LayerMap, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
+        decode_size(rel, self.item_in(map, Key::RelSize(rel), lsn)?)
+    }
+
+    /// Returns what a map says is sealed.
+    pub(super) fn sealed_by<'a>(&'a self, map: &'a LayerMap) -> Sealed<'a> {
+        Sealed {
+            cache: &self.core.cache,
+            objects: &self.core.objects,
+            map,
+        }
     }
 
     /// Returns the number of blocks of a relation fork at `lsn`, none if it does not exist.
@@ -283,6 +302,12 @@ impl Timeline {
         state.last_record = self.record_at_or_before(lsn)?.start;
         Ok(state)
     }
+}
+
+fn decode_size(rel: RelTag, item: Option<Arc<[u8]>>) -> Result<Option<RelSize>> {
+    item.map(|bytes| RelSize::decode(&bytes))
+        .transpose()
+        .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error))
 }
 
 /// As [`Timeline::collect`], from the layers of a map.

@@ -9,7 +9,7 @@ use neon_postgres::Page;
 use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey, RelTag};
 
 use super::history::first_block_key;
-use super::open::OpenVersion;
+use super::open::{OpenLayer, OpenVersion};
 use super::read::Found;
 use super::wal::Pin;
 use super::{Timeline, read};
@@ -60,6 +60,20 @@ impl<'a> Merge<'a> {
         merge
     }
 
+    /// The same, with the versions of an index over WAL above it.
+    pub(crate) fn above_map(
+        timeline: &'a Timeline,
+        open: &OpenLayer,
+        map: Arc<LayerMap>,
+        range: KeyRange,
+        lsn: Lsn,
+    ) -> Merge<'a> {
+        let mut merge = Merge::of_map(timeline, map, range, lsn);
+        let versions = open.snapshot(range.start..range.end, Lsn::MAX);
+        merge.add_memory(timeline, versions);
+        merge
+    }
+
     fn empty(timeline: &'a Timeline, range: KeyRange) -> Merge<'a> {
         Merge {
             timeline,
@@ -92,21 +106,25 @@ impl<'a> Merge<'a> {
             )
         };
         for versions in [Some(open), frozen].into_iter().flatten() {
-            let mut versions = versions.into_iter();
-            if let Some(next) = versions.next() {
-                let key = next.0;
-                let source = Source::Memory {
-                    timeline,
-                    versions,
-                    next: Some(next),
-                };
-                self.add(key, source);
-            }
+            self.add_memory(timeline, versions);
         }
         match (map, &timeline.ancestor) {
             (Some(map), _) => self.add_layers(map, lsn),
             (None, Some(ancestor)) => self.add_sources(ancestor, lsn.min(timeline.start())),
             (None, None) => {}
+        }
+    }
+
+    fn add_memory(&mut self, timeline: &'a Timeline, versions: Vec<(PackedKey, Vec<OpenVersion>)>) {
+        let mut versions = versions.into_iter();
+        if let Some(next) = versions.next() {
+            let key = next.0;
+            let source = Source::Memory {
+                timeline,
+                versions,
+                next: Some(next),
+            };
+            self.add(key, source);
         }
     }
 

@@ -19,7 +19,8 @@ use naive::Naive;
 use neon_objects::ObjectStore;
 use neon_pagestore::import::{import, inspect};
 use neon_pagestore::{
-    AcceptPart, NewTimeline, PageStore, PageStoreError, ReceivedTimeline, Settings, SlicePart, Timeline, fsck,
+    AcceptPart, NewTimeline, PageStore, PageStoreError, ReceivedTimeline, Settings, SlicePart, Timeline,
+    fsck, fsck_deep,
 };
 use neon_postgres::wal::segment;
 use neon_types::{Key, KeyRange, LayerId, Lsn, Position, RelTag, RepoId, TimelineId};
@@ -61,7 +62,7 @@ fn settings() -> Settings {
     Settings {
         seal_wal_bytes: 1 << 20,
         layer_bytes: 400_000,
-        keep_wal: 0,
+        keep_wal: 20 << 20,
         ..Settings::default()
     }
 }
@@ -332,10 +333,15 @@ fn check(major: u16, port: u16) {
     compare_at(&fork, &naive, fork.end());
     send(&fork, &store, &theirs, fork.end());
     compare_at(&theirs.get(fork.id()).expect("a fork"), &naive, fork.end());
+    let mut derived = Vec::new();
     for store in [&store, &theirs] {
         let findings = fsck(store, &mut |_, _| true).expect("a check");
         assert!(findings.is_empty(), "{findings:?}");
+        let deep = fsck_deep(store, &mut |_, _| true);
+        assert!(deep.findings.is_empty(), "{:#?}", deep.findings);
+        derived.push(deep);
     }
+    assert!(derived.iter().any(|deep| deep.versions > 10_000), "{derived:?}");
     println!(
         "Postgres {major}: {} records to {end}, {seals} seals, {pages} pages compared at 8 LSNs, {unsupported} relations not replayed in \
          this release; sent as {slices} layers and {wal} stretches of WAL",
