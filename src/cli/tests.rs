@@ -65,6 +65,7 @@ fn every_documented_line_is_understood() {
         "user remove ada",
         "fsck",
         "fsck --boot",
+        "fsck --deep",
         "du",
         "du main --all",
         "layers",

@@ -3,6 +3,7 @@
 mod compaction;
 mod crash;
 mod dev;
+mod fsck;
 mod gc;
 mod load;
 mod main_job;

@@ -13,7 +13,10 @@ use neon_types::{CommitId, Lsn, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 pub use progress::{Progress, ProgressSink, Quiet};
-pub use proof::{Booted, Checked, Compared, ComparedClass, Finding, WalBlock, WalImage, WalPage, WalRecord};
+pub use proof::{
+    Booted, Checked, Compared, ComparedClass, Finding, Rederived, SkippedHistory, WalBlock, WalImage,
+    WalPage, WalRecord,
+};
 pub use space::{
     Collected, DatabaseUsage, DroppedHistory, Garbage, Layer, Layers, RefUsage, RelationUsage, RetentionRow,
     RevisionUsage, Usage,
@@ -179,6 +182,9 @@ pub enum Request {
         /// Also start a throw-away Postgres at each branch head, and let amcheck look at everything.
         #[serde(default)]
         boot: bool,
+        /// Also derive the layers again from the WAL that is kept, and compare.
+        #[serde(default)]
+        deep: bool,
     },
     /// Condemns garbage, and deletes what was condemned long enough ago.
     Gc(Gc),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use neon_pagestore::compare::{Allowed, Difference, Tally};
-use neon_types::{Lsn, ObjectId};
+use neon_types::{Lsn, ObjectId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 /// A data directory was compared with a position.
@@ -116,11 +116,40 @@ pub struct Checked {
     pub commits: u64,
     /// Layer maps followed.
     pub layer_maps: u64,
+    /// What was derived again from WAL, where that was asked for.
+    #[serde(default)]
+    pub rederived: Option<Rederived>,
     /// Branches that Postgres was started on.
     #[serde(default)]
     pub booted: Vec<Booted>,
     /// What is wrong; empty when all is well.
     pub findings: Vec<Finding>,
+}
+
+/// How much of the layers was derived again from WAL and compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rederived {
+    /// Bytes of WAL that were taken in again.
+    pub wal_bytes: u64,
+    /// Versions in delta layers that were compared with what the WAL makes.
+    pub versions: u64,
+    /// Values in image layers that were compared with what the changes lead to.
+    pub images: u64,
+    /// What was not derived again.
+    pub skipped: Vec<SkippedHistory>,
+}
+
+/// Sealed history that was not derived again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedHistory {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The state before the first change.
+    pub from: Lsn,
+    /// The state after the last.
+    pub to: Lsn,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a throw-away Postgres looked at.

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::api::{Booted, Finding, Progress, ProgressSink};
 use crate::directory::Run;
 use crate::endpoint::EndpointFile;
-use crate::error::{RepoError, Result};
+use crate::error::Result;
 use crate::postgres::connect_to;
 use crate::repository::Repository;
 use crate::resolve::Target;
@@ -154,10 +154,7 @@ async fn check_database(
     let total = checks.len() as u64;
     for (done, row) in (1..).zip(checks) {
         if progress.cancelled() {
-            return Err(RepoError::refused(
-                "the check was ended before it was through",
-                "run it again: neon fsck --boot",
-            ));
+            return Err(super::ended("neon fsck --boot"));
         }
         let (schema, name, query): (String, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -1,6 +1,7 @@
 //! `fsck`: every object re-hashed, every ref, commit and layer map followed.
 
 mod boot;
+mod deep;
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
-    pub(crate) fn fsck(&self, boot: bool, progress: &mut dyn ProgressSink) -> Result<Checked> {
+    pub(crate) fn fsck(&self, boot: bool, deep: bool, progress: &mut dyn ProgressSink) -> Result<Checked> {
         let mut checked = Checked::default();
         let mut seen: HashSet<CommitId> = HashSet::new();
         let mut queue: Vec<(String, CommitId)> = Vec::new();
@@ -62,21 +63,15 @@ impl Repository {
             !progress.cancelled()
         })?;
         if told.0 < told.1 {
-            return Err(RepoError::refused(
-                "the check was ended before it was through",
-                "run it again: neon fsck",
-            ));
+            return Err(ended("neon fsck"));
         }
         (checked.objects, checked.bytes) = (pages.objects, pages.bytes);
         checked
             .findings
-            .extend(pages.findings.into_iter().map(|finding| Finding {
-                object: finding.object,
-                message: match finding.timeline {
-                    Some(timeline) => format!("timeline {}: {}", timeline.short(), finding.problem),
-                    None => finding.problem,
-                },
-            }));
+            .extend(pages.findings.into_iter().map(Finding::from));
+        if deep {
+            self.rederive(&mut checked, progress)?;
+        }
         if boot {
             checked.booted = self.boot_branches(&mut checked.findings, progress)?;
         }
@@ -107,4 +102,23 @@ impl Repository {
             });
         }
     }
+}
+
+impl From<neon_pagestore::Finding> for Finding {
+    fn from(finding: neon_pagestore::Finding) -> Finding {
+        Finding {
+            object: finding.object,
+            message: match finding.timeline {
+                Some(timeline) => format!("timeline {}: {}", timeline.short(), finding.problem),
+                None => finding.problem,
+            },
+        }
+    }
+}
+
+fn ended(command: &str) -> RepoError {
+    RepoError::refused(
+        "the check was ended before it was through",
+        format!("run it again: {command}"),
+    )
 }

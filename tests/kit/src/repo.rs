@@ -176,10 +176,10 @@ impl<'e> TestRepo<'e> {
         self.ok(&["config", "set", key, value]);
     }
 
-    /// Checks the repository; it must be well.
+    /// Checks the repository, as deep as its WAL goes; it must be well.
     #[track_caller]
     pub fn fsck(&self) {
-        let output = self.neon(&["fsck"]);
+        let output = self.neon(&["fsck", "--deep"]);
         assert!(output.status.success(), "{}", output.describe());
     }
 
