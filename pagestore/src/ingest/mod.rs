@@ -82,8 +82,12 @@ impl Step<'_> {
 
     /// Returns a closure for `map_err`: the record's own data is not what its kind has.
     fn bad<E: ToString>(&self) -> impl Fn(E) -> PageStoreError + use<E> {
-        let (name, start) = (rmgr::describe(self.record), self.start);
-        move |error| PageStoreError::damaged(format!("the record {name} at {start}"), error)
+        let (version, rmid, info) = (self.record.version(), self.record.rmid, self.record.info);
+        let start = self.start;
+        move |error| {
+            let name = rmgr::describe_kind(version, rmid, info);
+            PageStoreError::damaged(format!("the record {name} at {start}"), error)
+        }
     }
 }
 
