@@ -6,6 +6,7 @@
 //! Everything little-endian but keys, which are big-endian so that they sort as bytes. Byte by byte: docs/format/layer.md.
 
 mod cache;
+mod compress;
 mod cursor;
 mod filter;
 mod format;

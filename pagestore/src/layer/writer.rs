@@ -1,9 +1,11 @@
-//! Writes a layer as a stream: memory for one block, the index and the key hashes.
+//! Writes a layer as a stream: memory for a few blocks, the index and the key hashes. Blocks are compressed on all processors.
+
+use std::collections::VecDeque;
 
 use neon_objects::{ObjectStore, ObjectWriter};
 use neon_types::{KeyRange, LayerId, Lsn, LsnRange, PackedKey};
-use zstd::bulk::Compressor;
 
+use super::compress::{Compressed, Compressing, compress};
 use super::format::{
     BLOCK_TARGET, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, LayerKind, MAX_BLOCKS, header, put_entry,
 };
@@ -11,16 +13,22 @@ use super::{REDO_VERSION, filter};
 use crate::value::{MAX_VALUE, is_whole_tag};
 use crate::{PageStoreError, Result};
 
-/// Fast: a seal competes with ingest for the processor, and level 3 makes layers at most 2 % smaller (docs/bench.md).
-const COMPRESSION: i32 = 1;
+/// Blocks that are being compressed while the next one fills. The same on every machine: where a layer ends depends on it.
+const IN_FLIGHT: usize = 8;
+/// Bytes of these blocks, of which a single value may be larger.
+const IN_FLIGHT_BYTES: u64 = 4 << 20;
 
 /// A layer that is being written. Dropped unfinished, it leaves nothing behind.
 pub struct LayerWriter {
     out: ObjectWriter,
     kind: LayerKind,
     lsns: LsnRange,
-    compressor: Compressor<'static>,
-    compressed: Vec<u8>,
+    /// Oldest first.
+    in_flight: VecDeque<InFlight>,
+    /// Bytes of the blocks in flight, before compression.
+    in_flight_bytes: u64,
+    /// Buffers of blocks that were written.
+    spare: Vec<Vec<u8>>,
     block: Vec<u8>,
     block_entries: u32,
     first: Option<(PackedKey, Lsn)>,
@@ -33,6 +41,13 @@ pub struct LayerWriter {
     /// Versions of the last key, up to the last one, that need an older one; the most of them in the block at hand.
     chain: u16,
     longest_chain: u16,
+}
+
+/// A block on its way to the file.
+struct InFlight {
+    /// What the index will say of it; its place, length and checksum are not known yet.
+    entry: IndexEntry,
+    data: Compressing,
 }
 
 /// A layer that was written.
@@ -60,14 +75,13 @@ impl LayerWriter {
     pub(super) fn create(objects: &ObjectStore, kind: LayerKind, lsns: LsnRange) -> Result<LayerWriter> {
         let mut out = objects.writer()?;
         out.append(&header(kind))?;
-        let compressor =
-            Compressor::new(COMPRESSION).map_err(PageStoreError::io("compress for", objects.directory()))?;
         Ok(LayerWriter {
             out,
             kind,
             lsns,
-            compressor,
-            compressed: Vec::new(),
+            in_flight: VecDeque::with_capacity(IN_FLIGHT + 1),
+            in_flight_bytes: 0,
+            spare: Vec::new(),
             block: Vec::with_capacity(2 * BLOCK_TARGET),
             block_entries: 0,
             first: None,
@@ -88,9 +102,19 @@ impl LayerWriter {
         self
     }
 
-    /// Returns the bytes written so far, of the last blocks as they are before compression.
+    /// Returns the bytes written so far; what is not compressed yet counts as if it became as small as what was. Depends on what was
+    /// added alone, not on how fast that is.
     pub fn len(&self) -> u64 {
-        self.out.len() + self.block.len() as u64
+        let written = self.raw_bytes - self.in_flight_bytes;
+        let pending = self.in_flight_bytes + self.block.len() as u64;
+        let expected = match u128::from(written) {
+            0 => pending,
+            written => {
+                let expected = u128::from(pending) * u128::from(self.out.len()) / written;
+                u64::try_from(expected).unwrap_or(pending)
+            }
+        };
+        self.out.len() + expected
     }
 
     /// Returns true when no version was added.
@@ -150,41 +174,70 @@ impl LayerWriter {
         let Some((key, lsn)) = self.first.take() else {
             return Ok(());
         };
-        if self.index.len() >= MAX_BLOCKS * INDEX_ENTRY {
+        if self.index.len() / INDEX_ENTRY + self.in_flight.len() >= MAX_BLOCKS {
             return Err(PageStoreError::TooLarge {
                 what: "a layer".to_owned(),
                 len: self.out.len(),
                 limit: self.out.len(),
             });
         }
-        let failed = |error| PageStoreError::damaged("a layer that is written", error);
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(self.block.len()));
-        self.compressor
-            .compress_to_buffer(&self.block, &mut self.compressed)
-            .map_err(failed)?;
+        let next = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(2 * BLOCK_TARGET));
+        let raw = std::mem::replace(&mut self.block, next);
         let entry = IndexEntry {
             key,
             lsn,
-            at: self.out.len(),
-            len: u32::try_from(self.compressed.len()).unwrap_or(u32::MAX),
-            raw_len: u32::try_from(self.block.len()).unwrap_or(u32::MAX),
-            entries: self.block_entries,
-            crc: crc32c::crc32c(&self.compressed),
+            at: 0,
+            len: 0,
+            raw_len: u32::try_from(raw.len()).unwrap_or(u32::MAX),
+            entries: std::mem::take(&mut self.block_entries),
+            crc: 0,
             chain: std::mem::take(&mut self.longest_chain),
         };
+        self.raw_bytes += raw.len() as u64;
+        self.in_flight_bytes += raw.len() as u64;
+        self.in_flight.push_back(InFlight {
+            entry,
+            data: compress(raw),
+        });
+        while self.in_flight.len() > IN_FLIGHT || self.in_flight_bytes > IN_FLIGHT_BYTES {
+            self.write_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest block in flight, if there is one.
+    fn write_oldest(&mut self) -> Result<()> {
+        let Some(InFlight { entry, data }) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        let Compressed { bytes, crc, mut raw } = data
+            .wait()
+            .map_err(|error| PageStoreError::damaged("a layer that is written", error))?;
+        let entry = IndexEntry {
+            at: self.out.len(),
+            len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            crc,
+            ..entry
+        };
         entry.encode(&mut self.index);
-        self.out.append(&self.compressed)?;
-        self.raw_bytes += self.block.len() as u64;
-        self.block.clear();
-        self.block_entries = 0;
+        self.out.append(&bytes)?;
+        self.in_flight_bytes -= u64::from(entry.raw_len);
+        if raw.capacity() <= 4 * BLOCK_TARGET {
+            raw.clear();
+            self.spare.push(raw);
+        }
         Ok(())
     }
 
     /// Makes the layer durable under its name. It answers for `keys`, which must hold every key that was added.
     pub fn finish(mut self, keys: KeyRange) -> Result<SealedLayer> {
         self.close_block()?;
+        while !self.in_flight.is_empty() {
+            self.write_oldest()?;
+        }
         let index_at = self.out.len();
         let filter = filter::build(&self.hashes);
         self.out.append(&self.index)?;

@@ -3,11 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use neon_types::{Lsn, LsnRange};
+use neon_types::{Key, Lsn, LsnRange};
 
 use super::fixture::*;
 use super::model::{Branch, Model};
-use crate::{AcceptPart, PageStore, PageStoreError, ReceivedTimeline, SlicePart, Timeline, fsck};
+use crate::layer::Layer;
+use crate::{AcceptPart, LayerKind, PageStore, PageStoreError, ReceivedTimeline, SlicePart, Timeline, fsck};
 
 fn described(timeline: &Timeline) -> ReceivedTimeline {
     let state = timeline.state();
@@ -254,12 +255,15 @@ fn a_flipped_bit_is_found_and_the_rest_stays_readable() {
     root.seal().unwrap();
     let end = root.end();
     let map = root.layer_map().unwrap();
-    let victim = map.entries().max_by_key(|entry| entry.len).unwrap().layer;
+    // A block of pages; what opening a timeline reads must stay whole.
+    let page = Key::Block(rel(1), 0).pack();
+    let mut deltas = map.entries().filter(|entry| entry.kind == LayerKind::Delta);
+    let victim = deltas.find(|entry| entry.keys.contains(&page)).unwrap().layer;
+    let layer = Layer::open(ours.store.objects(), victim).unwrap();
+    let place = layer.index_entry(layer.seek(&page, end)).unwrap().at;
     let path = ours.store.objects().path(victim.0);
     let mut bytes = fs::read(&path).unwrap();
-    // Among the pages: what opening a timeline reads comes first.
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 4;
+    bytes[usize::try_from(place).unwrap() + 9] ^= 4;
     fs::remove_file(&path).unwrap();
     fs::write(&path, bytes).unwrap();
     let mut ours = ours;
