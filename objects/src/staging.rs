@@ -1,8 +1,8 @@
 //! An object on its way in: resumable, and believed only when its bytes hash to the name that was promised.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use neon_types::ObjectId;
@@ -136,14 +136,23 @@ impl Staging {
 
 /// Opens the file of a transfer for us alone.
 fn open_locked(path: &Path, id: ObjectId) -> Result<File> {
-    loop {
-        let file = OpenOptions::new()
+    let open = || {
+        OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)
-            .map_err(ObjectsError::io("open", path))?;
+    };
+    loop {
+        let file = match open() {
+            // It was whole and about to be an object when its process died, or the disk was full.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                fs::set_permissions(path, Permissions::from_mode(0o600)).and_then(|()| open())
+            }
+            opened => opened,
+        };
+        let file = file.map_err(ObjectsError::io("open", path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(ObjectsError::StagingBusy(id)),

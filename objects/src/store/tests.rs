@@ -220,3 +220,17 @@ fn what_arrives_is_collected_only_while_no_transfer_has_it() {
     assert!(store.remove_idle_incoming(id, seen).expect("removed"));
     assert!(store.incoming().expect("listed").is_empty());
 }
+
+#[test]
+fn what_a_process_left_on_the_point_of_being_an_object_is_gone_on_with() {
+    let (_dir, store) = store();
+    let id = hash(b"whole");
+    let mut staging = store.staging(id).expect("begun");
+    staging.append(b"whole").expect("appended");
+    drop(staging);
+    // Read-only is the last thing that it becomes before it gets its name.
+    fs::set_permissions(store.incoming_path(id), Permissions::from_mode(0o400)).expect("set");
+    let staging = store.staging(id).expect("gone on with");
+    assert_eq!(staging.len(), 5);
+    assert_eq!(staging.finish().expect("verified"), id);
+}
