@@ -72,7 +72,7 @@ pub(crate) fn path(neon_dir: &Path, name: &RefName) -> PathBuf {
     }
 }
 
-/// Appends the line durably, unless it is the last one already: an interrupted edit that is carried out again.
+/// Appends the line durably, once: an interrupted edit may be carried out again.
 pub(crate) fn append(neon_dir: &Path, name: &RefName, line: &str) -> Result<()> {
     let path = path(neon_dir, name);
     let directory = path.parent().unwrap_or(neon_dir);
@@ -88,12 +88,19 @@ pub(crate) fn append(neon_dir: &Path, name: &RefName, line: &str) -> Result<()> 
         .map_err(ObjectsError::io("open", &path))?;
     let mut write = || -> io::Result<()> {
         let (whole, last) = last_line(&mut file)?;
-        if last.as_deref() != Some(line) {
-            file.set_len(whole)?;
-            file.seek(SeekFrom::Start(whole))?;
-            file.write_all(line.as_bytes())?;
+        // A line that is there may be one whose fsync failed: only what is written again is sure to be on disk.
+        let begin = match last {
+            Some(last) if last == line => whole - line.len() as u64,
+            _ => whole,
+        };
+        file.set_len(begin)?;
+        file.seek(SeekFrom::Start(begin))?;
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Later lines must not follow on one that is not on disk.
+            let _ = file.set_len(begin);
         }
-        file.sync_all()
+        written
     };
     write().map_err(ObjectsError::io("append to", &path))?;
     if is_new {
