@@ -160,7 +160,7 @@ impl Skeleton {
             return Err(RepoError::AlreadyARepository(directory.to_owned()));
         }
         let made_directory = (!directory.exists()).then(|| directory.to_owned());
-        create_private(&neon_dir)?;
+        make_durably(&neon_dir)?;
         let skeleton = Skeleton {
             neon_dir,
             made_directory,
@@ -175,8 +175,7 @@ impl Skeleton {
             "endpoints",
             "log",
         ] {
-            let path = skeleton.neon_dir.join(inner);
-            fs::create_dir_all(&path).map_err(RepoError::io("create", &path))?;
+            make_durably(&skeleton.neon_dir.join(inner))?;
         }
         let password = password(&*options.world);
         durable::replace(
@@ -187,7 +186,6 @@ impl Skeleton {
         neon_objects::Refs::open(&skeleton.neon_dir)?.set_head(FIRST_BRANCH)?;
         // The configuration is what makes the directory a repository: it comes last.
         Config::create(&skeleton.neon_dir, world::new_repo_id(&*options.world))?;
-        durable::sync_directory(directory)?;
         Ok(skeleton)
     }
 
@@ -217,13 +215,11 @@ impl Drop for Skeleton {
     }
 }
 
-fn create_private(directory: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(RepoError::io("create", directory))
+/// Makes a directory, and those above it, that nobody else can enter; their names survive a power cut.
+fn make_durably(directory: &Path) -> Result<()> {
+    let directory = std::path::absolute(directory).map_err(RepoError::io("create", directory))?;
+    durable::create_directories(Path::new("/"), &directory)?;
+    Ok(())
 }
 
 /// Returns a password that needs no quoting anywhere: 32 hex digits, 128 random bits.
