@@ -151,6 +151,7 @@ impl Repository {
         let since = parent
             .filter(|(_, commit)| commit.position.timeline == position.timeline)
             .map_or(timeline.start(), |(_, commit)| commit.position.lsn);
+        timeline.make_durable(position.lsn)?;
         // Law 1: what a ref may name is published first, so that a tail that is cut later is noticed.
         if timeline.state().published_end < position.lsn {
             timeline.update_state(|state| state.published_end = state.published_end.max(position.lsn))?;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 
+use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, rmgr};
 use neon_types::{Key, Lsn, LsnRange};
 
 use super::fixture::*;
 use super::model::{Branch, Model};
+use crate::failpoint::fail_once_here;
 use crate::layer::Layer;
 use crate::{AcceptPart, LayerKind, PageStore, PageStoreError, ReceivedTimeline, SlicePart, Timeline, fsck};
 
@@ -329,4 +331,28 @@ fn a_fork_whose_ancestor_has_not_arrived_cannot_be_read() {
     assert!(!received.served().is_empty());
     received.accept(fork.end(), &carried).unwrap();
     forked.model.check(&received, fork.end());
+}
+
+#[test]
+fn wal_that_could_not_be_made_durable_is_not_held() {
+    let mut random = Random(5);
+    let ours = Repository::new(settings());
+    let root = ours.import();
+    let theirs = Repository::new(settings());
+    send(&root, &ours.store, &theirs.store, root.end());
+    let mut pen = Pen::at_end(&root);
+    let image = page(&mut random);
+    let block = NewBlock::new(0, rel(0), 0).image(&image, true, Compression::None);
+    let (bytes, span) = pen.write(RecordBuilder::new(VERSION, rmgr::XLOG, 0xB0).block(block));
+    receive(&root, &bytes);
+    let received = theirs.store.get(ROOT).unwrap();
+    let parts = root.plan_slice(held(&received), span.end).unwrap();
+    assert!(matches!(parts.as_slice(), [SlicePart::Wal { .. }]));
+    let carried = carry(&root, &ours.store, &theirs.store, &parts);
+    fail_once_here("wal-fsync");
+    assert!(received.accept(span.end, &carried).is_err());
+    assert!(received.make_durable(span.end).is_err());
+    received.accept(span.end, &carried).unwrap();
+    received.make_durable(span.end).unwrap();
+    assert_eq!(received.end(), span.end);
 }

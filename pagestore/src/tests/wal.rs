@@ -244,6 +244,26 @@ fn fail_an_fsync(by_index: bool) {
 }
 
 #[test]
+fn what_an_fsync_could_not_write_is_not_found_by_who_opens_the_files_next() {
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(8);
+    let mut pen = Pen::at_end(&timeline);
+    let (first, span) = pen.write(image_record(&mut random, 0));
+    let (second, _) = pen.write(image_record(&mut random, 0));
+    receive(&timeline, &first);
+    timeline.append_wal(span.end, &second).unwrap();
+    fail_once_here("wal-fsync");
+    assert!(timeline.sync_wal().is_err());
+    drop(timeline);
+    repository.reopen();
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert_eq!((timeline.end(), timeline.received_end()), (span.end, span.end));
+    receive(&timeline, &second);
+    assert_eq!(timeline.end(), pen.at);
+}
+
+#[test]
 fn a_seal_that_fails_at_any_step_loses_nothing() {
     for step in [
         "seal-after-layer",

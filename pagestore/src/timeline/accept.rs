@@ -37,13 +37,17 @@ pub enum AcceptPart {
 
 impl Timeline {
     /// Makes this timeline readable up to `to` from parts that follow on what is held. Nothing that is held is replaced: with `to`
-    /// held already, nothing happens.
+    /// held already, it is only made durable.
     ///
     /// Errors: [`PageStoreError::Refused`] when the parts leave a gap, overlap what is held, or are not what their footers
     /// or records say; the layer map is then as before.
     pub fn accept(&self, to: Lsn, parts: &[AcceptPart]) -> Result<()> {
+        if self.wal.is_poisoned() {
+            // What an earlier attempt could not make durable is not held (law 10).
+            self.index_wal()?;
+        }
         if self.is_based() && to <= self.end() {
-            return Ok(());
+            return self.make_durable(to);
         }
         if self.ancestor.is_some() && !self.is_based() {
             return Err(self.refused(format!("its ancestor is not held up to {}", self.start)));

@@ -76,6 +76,16 @@ impl Timeline {
         self.wal.sync()
     }
 
+    /// Makes everything up to `lsn` durable: to be called before anything names that position.
+    ///
+    /// Errors: [`PageStoreError::Poisoned`] when an fsync of it has failed.
+    pub fn make_durable(&self, lsn: Lsn) -> Result<()> {
+        if lsn > self.sealed() && self.sync_wal()? < lsn {
+            return Err(PageStoreError::Poisoned(self.id));
+        }
+        Ok(())
+    }
+
     /// Gives up everything that is not known to be durable (law 10) and returns the end of the last whole record that is.
     pub fn reopen_wal(&self) -> Result<Lsn> {
         let mut indexer = lock(&self.indexer);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use neon_objects::durable;
 use neon_postgres::BLCKSZ;
 use neon_postgres::wal::segment;
-use neon_types::{Lsn, LsnRange, TimelineId};
+use neon_types::{Lsn, LsnRange, TimelineId, with_causes};
 
 use super::TimelineState;
 use crate::failpoint::failpoint;
@@ -364,6 +364,11 @@ impl Wal {
         let mut tail = self.tail();
         if let Err(error) = synced {
             tail.poisoned = true;
+            // What could not be written can still be read, and the next fsync would not say that it is not on disk: whoever opens
+            // the files may not find it there.
+            if let Err(error) = self.take_back(&mut tail) {
+                tracing::warn!(timeline = %self.timeline, error = with_causes(&error), "WAL that is not durable could not be taken back");
+            }
             return Err(error);
         }
         // The file that is written now stays dirty: more may have been written while it was synced.
@@ -374,6 +379,15 @@ impl Wal {
             tail.durable = tail.durable.max(target);
         }
         Ok(tail.durable.min(tail.received))
+    }
+
+    /// Takes everything out of the files that is not known to be durable.
+    fn take_back(&self, tail: &mut Tail) -> Result<()> {
+        tail.epoch += 1;
+        tail.received = tail.durable.min(tail.received);
+        self.cut(tail)?;
+        let end = tail.received;
+        self.writer(tail, end).map(drop)
     }
 
     /// Returns true after a failed fsync, until [`Wal::reopen`].
