@@ -1,22 +1,65 @@
 //! The one recipe for durable files: temporary file, fsync, rename, fsync of the directory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{ObjectsError, Result};
 
 /// Prefix of every temporary file: what bears it may be deleted when nobody holds the repository's lock.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// Makes entries of `directory` that were created, renamed or removed durable.
+/// Directories whose fsync failed: names are seen in them, or gone from them, that a power cut would turn back (law 10).
+static OWED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Whether there are any.
+static OWES: AtomicBool = AtomicBool::new(false);
+
+fn owed() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    OWED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes entries of `directory` that were created, renamed or removed durable. What fails is owed: see [`settle`].
 pub fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(ObjectsError::io("fsync the directory", directory))
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    if synced.is_err() || OWES.load(Ordering::Acquire) {
+        let mut owed = owed();
+        match &synced {
+            Ok(()) => owed.remove(directory),
+            Err(_) => owed.insert(directory.to_owned()),
+        };
+        OWES.store(!owed.is_empty(), Ordering::Release);
+    }
+    synced.map_err(ObjectsError::io("fsync the directory", directory))
+}
+
+/// Makes durable what this process could not make durable in directories at or below `above` when it had to. To be called before what is
+/// seen there is relied upon: it may be what a command left that failed.
+pub fn settle(above: &Path) -> Result<()> {
+    for directory in owed_below(above) {
+        if directory.is_dir() {
+            sync_directory(&directory)?;
+        } else {
+            owed().remove(&directory);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the directories at or below `above` whose fsync failed and was not made up for.
+pub(crate) fn owed_below(above: &Path) -> Vec<PathBuf> {
+    if !OWES.load(Ordering::Acquire) {
+        return Vec::new();
+    }
+    let owed = owed();
+    owed.iter()
+        .filter(|path| path.starts_with(above))
+        .cloned()
+        .collect()
 }
 
 /// Makes `directory` (0700) and those above it up to `root`, which must exist, and makes each new entry durable.
@@ -146,5 +189,17 @@ mod tests {
         assert!(create_directories(dir.path(), &deep).expect("made"));
         assert!(!create_directories(dir.path(), &deep).expect("there"));
         assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn a_failed_fsync_is_made_up_for_before_what_is_seen_is_relied_upon() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (here, gone) = (dir.path().join("here"), dir.path().join("gone"));
+        assert!(sync_directory(&here).is_err() && sync_directory(&gone).is_err());
+        assert_eq!(owed_below(dir.path()), [gone, here.clone()]);
+        fs::create_dir(&here).expect("made");
+        assert!(owed_below(&dir.path().join("elsewhere")).is_empty());
+        settle(dir.path()).expect("synced, or not there any more");
+        assert!(owed_below(dir.path()).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{ObjectsError, Result};
+use crate::{ObjectsError, Result, durable};
 
 const FILE: &str = "lock";
 const POLL: Duration = Duration::from_millis(25);
@@ -39,6 +39,7 @@ impl fmt::Display for Holder {
 pub struct RepoLock {
     file: File,
     path: PathBuf,
+    after_a_death: bool,
 }
 
 impl RepoLock {
@@ -72,12 +73,17 @@ impl RepoLock {
                 Err(TryLockError::Error(error)) => return Err(ObjectsError::io("lock", &path)(error)),
             }
         }
+        let after_a_death = read_holder(&mut file).pid.is_some();
         let purpose: String = purpose.chars().filter(|c| !c.is_control()).take(200).collect();
         file.set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(format!("{} {purpose}\n", process::id()).as_bytes()))
             .map_err(ObjectsError::io("write", &path))?;
-        Ok(RepoLock { file, path })
+        Ok(RepoLock {
+            file,
+            path,
+            after_a_death,
+        })
     }
 
     /// Takes the lock, waiting at most so long for whoever has it.
@@ -106,6 +112,17 @@ impl RepoLock {
         }
     }
 
+    /// Returns true when whoever held the lock before died with it, or could not fsync something: what it had written may be there without
+    /// being durable.
+    pub fn is_after_a_death(&self) -> bool {
+        self.after_a_death
+    }
+
+    /// Says that what the dead left is durable now. Until then the next one that gets the lock is after a death too.
+    pub fn settled(&mut self) {
+        self.after_a_death = false;
+    }
+
     /// Returns the lock file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -114,8 +131,16 @@ impl RepoLock {
 
 impl Drop for RepoLock {
     fn drop(&mut self) {
-        // The lock goes with the descriptor; the note would otherwise name a process that has long gone.
-        let _ = self.file.set_len(0);
+        // The lock goes with the descriptor; the note would otherwise name a process that has long gone. It stays when something could
+        // not be made durable: whoever comes next has to see to that.
+        if !self.after_a_death
+            && self
+                .path
+                .parent()
+                .is_some_and(|neon_dir| durable::owed_below(neon_dir).is_empty())
+        {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 
@@ -150,7 +175,19 @@ mod tests {
         assert_eq!(holder.pid, Some(process::id()));
         drop(lock);
         assert_eq!(RepoLock::holder(dir.path()).expect("looked"), None);
-        RepoLock::try_acquire(dir.path(), "neon push").expect("free again");
+        let lock = RepoLock::try_acquire(dir.path(), "neon push").expect("free again");
+        assert!(!lock.is_after_a_death());
+        drop(lock);
+        std::fs::write(dir.path().join(FILE), "1 neon daemon\n").expect("as a dead process leaves it");
+        let lock = RepoLock::try_acquire(dir.path(), "neon push").expect("nobody holds it");
+        assert!(lock.is_after_a_death());
+        drop(lock);
+        let mut lock = RepoLock::try_acquire(dir.path(), "neon push").expect("free");
+        assert!(lock.is_after_a_death(), "nobody has seen to it");
+        lock.settled();
+        drop(lock);
+        let lock = RepoLock::try_acquire(dir.path(), "neon push").expect("free");
+        assert!(!lock.is_after_a_death());
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Refs {
     /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`].
     pub fn edit(&self, edits: &[RefEdit], who: &str, why: &str, now: i64) -> Result<()> {
         let _lock = self.lock()?;
+        durable::settle(&self.directory)?;
         self.finish_pending()?;
         let mut moves: Vec<Move> = Vec::new();
         let mut edited = BTreeSet::new();
@@ -235,8 +236,9 @@ impl Refs {
         Ok(())
     }
 
-    /// Carries out an edit that a crash interrupted, if there is one.
+    /// Carries out an edit that a crash interrupted, if there is one, and makes durable what an edit that failed may have left.
     fn recover(&self) -> Result<()> {
+        durable::settle(&self.directory)?;
         if self.directory.join(PENDING).exists() {
             let _lock = self.lock()?;
             self.finish_pending()?;

@@ -156,6 +156,11 @@ impl ObjectStore {
         fans.iter().try_for_each(|fan| sync_directory(fan))
     }
 
+    /// Makes up for fsyncs that failed: to be called before objects that were found here are named by something.
+    pub fn settle(&self) -> Result<()> {
+        durable::settle(&self.directory)
+    }
+
     /// Opens the object for reading; its bytes are not verified.
     pub fn open_object(&self, id: ObjectId) -> Result<File> {
         let path = self.path(id);

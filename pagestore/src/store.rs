@@ -403,7 +403,11 @@ impl PageStore {
         state.write(&temporary)?;
         fs::rename(&temporary, &directory)
             .map_err(PageStoreError::io("rename a new timeline to", &directory))?;
-        durable::sync_directory(&self.registry.directory)?;
+        if let Err(error) = durable::sync_directory(&self.registry.directory) {
+            // Nobody has heard of it: it may be made again.
+            let _ = fs::remove_dir_all(&directory);
+            return Err(error.into());
+        }
         lock(&self.registry.known)
             .ancestors
             .insert(state.id, state.ancestor);

@@ -18,6 +18,8 @@ impl Repository {
     }
 
     fn dispatch(self: &Arc<Self>, request: Request, progress: &mut dyn ProgressSink) -> Result<Response> {
+        // A command that failed may have left what can be seen and is not durable.
+        neon_objects::durable::settle(&self.neon_dir)?;
         if let Request::Gc(request) = request {
             // It respects what others hold, so it holds nothing itself.
             return self.gc(&request, progress).map(Response::Collected);

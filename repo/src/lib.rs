@@ -23,6 +23,7 @@ mod history;
 mod init;
 mod instance;
 mod layers;
+mod left_behind;
 mod log;
 mod origins;
 mod peer;

@@ -13,6 +13,7 @@ use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
 use crate::instance;
+use crate::left_behind;
 use crate::world::SharedWorld;
 
 /// Format of the directory that this program reads and writes.
@@ -63,10 +64,14 @@ impl Repository {
 
     pub(crate) fn open_locked(
         neon_dir: &Path,
-        lock: RepoLock,
+        mut lock: RepoLock,
         world: SharedWorld,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
+        if lock.is_after_a_death() {
+            left_behind::make_durable(neon_dir)?;
+            lock.settled();
+        }
         let config = Config::load(neon_dir)?;
         if config.format() != FORMAT {
             return Err(RepoError::Format {

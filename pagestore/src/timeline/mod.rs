@@ -346,6 +346,7 @@ impl Timeline {
         and_now: impl FnOnce(&mut Memory),
     ) -> Result<()> {
         self.core.live.add(&map);
+        self.core.objects.settle()?;
         let mut state = lock(&self.state);
         let mut next = state.clone();
         next.layer_map = Some(id);
