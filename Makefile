@@ -2,10 +2,11 @@
 # make quickstart  the main job, shown: init, start, branch, push, clone, query
 # make oracle      redo against every page that Postgres' own suites write, 14 to 18 (long; docs/redo-coverage.md)
 # make file-oracle positions of a regression run against stock recoveries (long; docs/file-oracle.md)
+# make faults      every change to the disk fails, or is the last one before a power cut (long; docs/faults.md)
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 
-.PHONY: build test check fmt quickstart oracle file-oracle bench fuzz man setup
+.PHONY: build test check fmt quickstart oracle file-oracle faults bench fuzz man setup
 
 build:
 	cargo build --release
@@ -31,6 +32,9 @@ oracle:
 
 file-oracle:
 	scripts/file-oracle
+
+faults:
+	scripts/faults
 
 bench:
 	scripts/bench

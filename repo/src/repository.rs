@@ -113,6 +113,11 @@ impl Repository {
         &self.neon_dir
     }
 
+    /// Returns the page store: its timelines take in WAL that arrives by other ways than an endpoint's stream.
+    pub fn pages(&self) -> &PageStore {
+        &self.pages
+    }
+
     /// Returns the configuration as it is on disk now.
     pub(crate) fn config(&self) -> Result<Config> {
         Ok(Config::load(&self.neon_dir)?)
