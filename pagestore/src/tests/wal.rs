@@ -259,6 +259,11 @@ fn what_an_fsync_could_not_write_is_not_found_by_who_opens_the_files_next() {
     repository.reopen();
     let timeline = repository.store.get(ROOT).unwrap();
     assert_eq!((timeline.end(), timeline.received_end()), (span.end, span.end));
+    // Nor is what was acknowledged before lost by the next failure.
+    timeline.append_wal(span.end, &second).unwrap();
+    fail_once_here("wal-fsync");
+    assert!(timeline.sync_wal().is_err());
+    assert_eq!(timeline.index_wal().unwrap(), span.end);
     receive(&timeline, &second);
     assert_eq!(timeline.end(), pen.at);
 }

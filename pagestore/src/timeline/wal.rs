@@ -90,17 +90,40 @@ impl Wal {
         let (start, received) = wal.survey(state)?;
         wal.start.store(start.0, Ordering::Release);
         let mut tail = wal.tail();
-        (tail.received, tail.kept) = (received, received);
-        // What a dead process wrote may not have reached the disk.
-        tail.durable = state.sealed.min(received);
-        if tail.durable < received {
-            for number in tail.durable.segment(wal.size())..=Lsn(received.0 - 1).segment(wal.size()) {
-                tail.dirty.push(wal.file(number)?);
-            }
-            tail.new_names = true;
-        }
+        (tail.received, tail.kept, tail.durable) = (received, received, received);
         drop(tail);
+        let found = LsnRange {
+            start: state.sealed.max(start),
+            end: received,
+        };
+        wal.make_found_durable(found)?;
         Ok(wal)
+    }
+
+    /// Makes durable what was found in the files and is not sealed. It may have been acknowledged or not, so that nothing of it can be taken back
+    /// later; and who wrote it may have died before it was on disk.
+    fn make_found_durable(&self, found: LsnRange) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        for number in found.start.segment(self.size())..=Lsn(found.end.0 - 1).segment(self.size()) {
+            let file = self.file(number)?;
+            let failed = |error| PageStoreError::io("fsync", self.path(number))(error);
+            if file.sync_data().is_ok() {
+                continue;
+            }
+            // Another fsync would succeed without having written what this one could not: it has to be written again.
+            let begin = found.start.max(Lsn(number * self.size()));
+            let end = found.end.min(Lsn((number + 1) * self.size()));
+            let len = usize::try_from(end.bytes_since(begin)).unwrap_or(0);
+            let mut bytes = vec![0; len];
+            let offset = begin.segment_offset(self.size());
+            file.read_exact_at(&mut bytes, offset)
+                .and_then(|()| file.write_all_at(&bytes, offset))
+                .and_then(|()| file.sync_data())
+                .map_err(failed)?;
+        }
+        Ok(durable::sync_directory(&self.directory)?)
     }
 
     /// Returns the first byte that is kept and the end of the bytes that follow without a hole.
