@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neon_repo::api::{ApiError, Done, ProgressSink, Request, Response};
 use neon_repo::{OpenOptions, Repository};
@@ -22,9 +22,8 @@ use crate::{rest, serve};
 const IDLE: Duration = Duration::from_secs(30);
 /// How often it looks whether it is idle, and whether those who listen through it are still there.
 const TICK: Duration = Duration::from_millis(200);
-
-/// How often garbage is collected.
-const COLLECT: Duration = Duration::from_secs(60 * 60);
+/// How often at least it looks whether garbage is to be collected.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// One repository and those who wait for it.
 pub struct Daemon {
@@ -154,17 +153,22 @@ pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiErr
     Ok(daemon)
 }
 
-/// Collects garbage once an hour for as long as the repository is open here. The thread ends with the process: a collection that is cut is
+/// Collects garbage every `gc.interval` for as long as the repository is open here. The thread ends with the process: a collection that is cut is
 /// harmless.
 fn collect_now_and_then(repository: &Arc<Repository>) {
     let repository = Arc::downgrade(repository);
     let collecting = move || {
-        loop {
-            std::thread::sleep(COLLECT);
-            let Some(repository) = repository.upgrade() else {
-                return;
-            };
-            repository.collect_in_background();
+        let mut last = Instant::now();
+        while let Some(repository) = repository.upgrade() {
+            let wait = repository.gc_interval().saturating_sub(last.elapsed());
+            if wait.is_zero() {
+                repository.collect_in_background();
+                last = Instant::now();
+                continue;
+            }
+            drop(repository);
+            // The interval may be set anew meanwhile.
+            std::thread::sleep(wait.min(LOOK));
         }
     };
     if let Err(error) = std::thread::Builder::new().name("gc".into()).spawn(collecting) {

@@ -9,8 +9,8 @@ use crate::session::Session;
 /// Read and write settings of the repository
 ///
 /// Keys: user.author ('Name <mail>'), endpoint.first_port, endpoint.settings.NAME (a Postgres setting of every endpoint),
-/// pagestore.seal_megabytes, pagestore.seal_seconds, pagestore.compaction (on or off), gc.auto (on or off), gc.grace and gc.reflog
-/// (as 36h, 7d), retention.keep and retention.keep_wal ('neon retention' explains them).
+/// pagestore.seal_megabytes, pagestore.seal_seconds, pagestore.compaction (on or off), gc.auto (on or off), gc.interval, gc.grace and
+/// gc.reflog (as 36h, 7d), retention.keep and retention.keep_wal ('neon retention' explains them).
 ///
 /// They are kept in .neon/config.toml; comments there stay. The defaults of a user are in neon/config.toml of the configuration
 /// directory (~/.config), or in the directory that NEON_HOME names: author, pg_version, pg_dirs.

@@ -22,7 +22,7 @@ use crate::ui::size;
 ///
 /// History that is older than 'neon retention' says is dropped first, so that its layers become garbage.
 ///
-/// A running daemon does this once an hour, unless gc.auto is off. Reads, running endpoints, push and pull go on meanwhile, and nothing
+/// A running daemon does this once an hour (gc.interval), unless gc.auto is off. Reads, running endpoints, push and pull go on meanwhile, and nothing
 /// that they use is deleted.
 #[derive(Debug, clap::Args)]
 pub struct Args {

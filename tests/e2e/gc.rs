@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use neon_tests_kit::{Serve, TestEnvironment, TestPostgres, TestRepo, Writer, assert_same, on_both};
 use serde_json::Value;
@@ -308,6 +309,27 @@ fn history_is_kept_as_long_as_retention_says(environment: &TestEnvironment, post
     shop.fsck();
 }
 
+#[test]
+fn a_daemon_collects_by_itself() {
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let shop = environment.init("shop", &TestPostgres::find(15));
+    shop.set("gc.interval", "1s");
+    shop.set("gc.grace", "0s");
+    shop.sql_on("main", "create table t(i int); insert into t values (1)");
+    let before = disk(&shop);
+    // Commits of deleted branches may be anybody's for as long as the reflog is.
+    shop.set("gc.reflog", "0s");
+    make_garbage(&shop, "try");
+    let began = Instant::now();
+    while disk(&shop) > before + (2 << 20) {
+        assert!(began.elapsed() < Duration::from_secs(120), "nobody collects");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(shop.sql_on("main", "select i from t"), "1");
+    shop.ok(&["stop"]);
+    shop.fsck();
+}
+
 /// Counts the entries of a directory that are temporary.
 fn left_in(directory: &Path) -> usize {
     let entries = fs::read_dir(directory).expect("a directory");
@@ -327,7 +349,7 @@ fn quit(repo: &TestRepo<'_>) {
         if !Path::new(&format!("/proc/{daemon}")).exists() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the daemon {daemon} does not end");
 }

@@ -84,7 +84,13 @@ pub const SETTINGS: &[SettingSpec] = &[
         key: "gc.auto",
         kind: SettingKind::Switch,
         default: "on",
-        doc: "Whether a running daemon collects garbage, once an hour",
+        doc: "Whether a running daemon collects garbage",
+    },
+    SettingSpec {
+        key: "gc.interval",
+        kind: SettingKind::Duration,
+        default: "1h",
+        doc: "How long a running daemon waits between collections of garbage",
     },
     SettingSpec {
         key: "gc.grace",

@@ -29,6 +29,10 @@ use plan::Plan;
 use reach::Reached;
 use roots::Commits;
 
+/// When it is not known how often a daemon collects.
+const USUAL_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Repository {
     /// Collects garbage: condemns what is new, deletes what has been condemned for the grace and still is garbage.
     pub(crate) fn gc(&self, request: &api::Gc, progress: &mut dyn ProgressSink) -> Result<api::Collected> {
@@ -76,6 +80,23 @@ impl Repository {
         let left: Vec<Condemned> = plan.waiting.iter().chain(&kept).copied().collect();
         condemned::write(&self.neon_dir, &left)?;
         Ok(collected)
+    }
+
+    /// Returns how long a daemon waits between collections.
+    pub fn gc_interval(&self) -> Duration {
+        let interval = self
+            .config()
+            .and_then(|config| Ok(config.get_duration("gc.interval")?));
+        match interval {
+            Ok(interval) => interval.unwrap_or(USUAL_INTERVAL).max(LEAST_INTERVAL),
+            Err(error) => {
+                tracing::warn!(
+                    error = with_causes(&error),
+                    "how often garbage is collected is not known"
+                );
+                USUAL_INTERVAL
+            }
+        }
     }
 
     /// Collects garbage as a daemon does now and then, unless `gc.auto` is off.
