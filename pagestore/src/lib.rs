@@ -41,6 +41,6 @@ pub use map::{LayerMap, MapEntry};
 pub use store::{NewTimeline, PageStore, Settings};
 pub use timeline::{
     AcceptPart, ClusterFacts, Compacted, Dropped, ImportFacts, PartsPin, ReadCost, ReceivedTimeline,
-    RelationFile, SlicePart, Timeline, TimelineState, Usage, WalPin, WalReader,
+    RelationFile, Shrunk, SlicePart, Timeline, TimelineState, Usage, WalPin, WalReader,
 };
 pub use value::{MAX_VALUE, Value};

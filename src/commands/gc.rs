@@ -66,6 +66,13 @@ fn print(collected: &Collected, out: &mut dyn Write) -> io::Result<()> {
         };
         let noun = if layers == 1 { "layer" } else { "layers" };
         writeln!(out, "{dropped} history: {layers} {noun} ({})", size::bytes(bytes))?;
+        let shrunk: u64 = collected.dropped.iter().map(|dropped| dropped.shrunk).sum();
+        let left: u64 = collected.dropped.iter().map(|dropped| dropped.left).sum();
+        match (shrunk, collected.dry_run) {
+            (0, _) => {}
+            (_, true) => writeln!(out, "would write the rest of {} anew", size::bytes(shrunk))?,
+            (_, false) => writeln!(out, "wrote {} anew as {}", size::bytes(shrunk), size::bytes(left))?,
+        }
     }
     if collected.deleted.is_empty() && collected.waiting.is_empty() {
         return writeln!(out, "there is no garbage");

@@ -12,8 +12,9 @@ fn write(repo: &TestRepo<'_>) -> Vec<String> {
     let uri = repo.start("main");
     TestPostgres::sql(
         &uri,
-        "create table t(i int primary key, x text) with (fillfactor = 50);
-         insert into t select i, md5(i::text) from generate_series(1, 20000) i",
+        "drop table if exists t;
+         create table t(i int primary key, x text) with (fillfactor = 50);
+         insert into t select i, md5(random()::text) from generate_series(1, 20000) i",
     );
     (0..6)
         .map(|round| {
@@ -60,6 +61,73 @@ fn a_branch_is_compacted_while_it_is_written() {
     shop.ok(&["gc", "--grace", "0s"]);
     shop.fsck();
     assert_eq!(Some(&shop.sql_on("main", DIGEST)), tagged.last());
+}
+
+/// Written, compacted, pruned and collected again and again, a repository stays as large as what it retains.
+#[test]
+fn space_comes_back_while_a_branch_lives_on() {
+    let postgres = TestPostgres::find(15);
+    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let shop = environment.init("shop", &postgres);
+    shop.ok(&["retention", "main", "--keep", "0s", "--keep-wal", "1MB"]);
+    // Raw WAL goes by whole segments, which are more than all of this.
+    let size = || -> u64 {
+        let layers = shop.json(&["layers", "main"]);
+        let layers = layers["layers"].as_array().expect("an array");
+        layers.iter().filter_map(|layer| layer["bytes"].as_u64()).sum()
+    };
+    let (mut dropped, mut shrunk) = (0, 0);
+    let mut collect = || {
+        let collected = shop.json(&["gc", "--grace", "0s"]);
+        for history in collected["dropped"].as_array().expect("a list") {
+            let number = |key: &str| history[key].as_u64().expect("a number");
+            dropped += number("layers");
+            shrunk += number("shrunk") - number("left");
+        }
+    };
+    let mut first = None;
+    for life in 0..3 {
+        // More images than what was here are compaction at work.
+        let before = own_images(&shop);
+        let tagged = write(&shop);
+        let began = Instant::now();
+        while own_images(&shop) <= before {
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "nothing is compacted in life {life}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // The oldest tag stays, and with it what it names; those between go.
+        for round in 1..tagged.len() {
+            shop.ok(&["tag", "-d", &format!("v{round}")]);
+        }
+        collect();
+        shop.ok(&["branch", "then", "v0"]);
+        assert_eq!(Some(&shop.sql_on("then", DIGEST)), tagged.first(), "life {life}");
+        shop.ok(&["stop", "then"]);
+        shop.ok(&["branch", "-D", "then"]);
+        shop.ok(&["tag", "-d", "v0"]);
+        assert_eq!(Some(&shop.sql("main", DIGEST)), tagged.last(), "life {life}");
+        shop.ok(&["stop"]);
+        collect();
+        shop.fsck();
+        first.get_or_insert_with(size);
+    }
+    // The rows of three lives come to nothing.
+    shop.sql_on("main", "drop table t");
+    shop.ok(&["stop"]);
+    collect();
+    shop.ok(&["fsck", "--deep"]);
+    let (first, last) = (first.expect("a life"), size());
+    assert!(
+        last < first + first / 2,
+        "{first} bytes after a life, {last} after three"
+    );
+    assert!(
+        dropped > 0 && shrunk > 0,
+        "{dropped} layers, {shrunk} bytes of others"
+    );
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub(crate) mod choose;
 pub(crate) mod images;
 pub(crate) mod merge;
 pub(crate) mod need;
+mod run_writer;
+pub(crate) mod shrink;
 pub(crate) mod stretch;
 #[cfg(test)]
 mod tests;

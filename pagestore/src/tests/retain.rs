@@ -112,7 +112,8 @@ fn check(model: &Model, timeline: &Timeline, readable: &Spans, random: &mut Rand
     model.check(timeline, timeline.end());
 }
 
-fn run(seed: u64, steps: u32) -> u64 {
+/// Returns how many layers went, how many bytes of others, and how many versions could be derived again.
+fn run(seed: u64, steps: u32) -> (u64, u64, u64) {
     let mut random = Random(seed);
     let mut repository = Repository::new(Settings {
         keep_wal: if seed.is_multiple_of(2) { 0 } else { u64::MAX },
@@ -126,13 +127,13 @@ fn run(seed: u64, steps: u32) -> u64 {
         },
         [Span::since(START)].into_iter().collect::<Spans>(),
     )];
-    let (mut clock, mut dropped) = (0, 0);
+    let (mut clock, mut dropped, mut shrunk) = (0, 0, 0);
     for _ in 0..steps {
         let chosen = usize::try_from(random.below(branches.len() as u64)).unwrap();
         let count = branches.len();
         let (branch, readable) = &mut branches[chosen];
         let timeline = repository.store.get(branch.id).unwrap();
-        match random.below(14) {
+        match random.below(17) {
             0..4 => {
                 let records = 1 + random.below(25);
                 branch.grow(&timeline, &mut random, records, &mut clock);
@@ -140,7 +141,10 @@ fn run(seed: u64, steps: u32) -> u64 {
             4..6 => {
                 timeline.seal().unwrap();
             }
-            6..8 if timeline.layer_map().is_some() => write_images(&timeline, &mut random, true),
+            // Where there are no images, layers go only when they are merged and shrunk.
+            6..8 if timeline.layer_map().is_some() && seed.is_multiple_of(3) => {
+                write_images(&timeline, &mut random, true)
+            }
             8 => repository.reopen(),
             9 if count < 4 => {
                 let lsn = any_boundary(&mut random, &branch.model, &timeline).max(timeline.start());
@@ -163,7 +167,7 @@ fn run(seed: u64, steps: u32) -> u64 {
                 check(&branch.model, &timeline, readable, &mut random);
                 let done = timeline.retain(&wanted, true, false).unwrap();
                 assert_eq!(planned, done, "a dry run plans what is done");
-                if !done.layers.is_empty() {
+                if !done.layers.is_empty() || done.shrinkable > 0 {
                     let state = timeline.state().readable.unwrap();
                     let own: Spans = [Span::since(timeline.start())].into_iter().collect();
                     let (state, wanted) = (state.and(&own), wanted.and(readable).and(&own));
@@ -172,6 +176,15 @@ fn run(seed: u64, steps: u32) -> u64 {
                     *readable = state;
                 }
                 dropped += done.layers.len() as u64;
+            }
+            13..15 => {
+                let done = timeline.shrink(&|| false).unwrap();
+                assert!(done.to <= done.from);
+                shrunk += done.from - done.to;
+                check(&branch.model, &timeline, readable, &mut random);
+            }
+            15 => {
+                timeline.compact(&|| false).unwrap();
             }
             _ => check(&branch.model, &timeline, readable, &mut random),
         }
@@ -185,14 +198,21 @@ fn run(seed: u64, steps: u32) -> u64 {
     assert!(findings.is_empty(), "{findings:?}");
     let deep = fsck_deep(&repository.store, &mut |_, _| true);
     assert!(deep.findings.is_empty(), "{:?}", deep.findings);
-    assert!(seed.is_multiple_of(2) || deep.versions > 0);
-    dropped
+    (dropped, shrunk, deep.versions)
 }
 
 #[test]
 fn what_is_retained_reads_as_before_and_what_is_not_says_so() {
-    let dropped: u64 = (0..12).map(|seed| run(seed, 60)).sum();
+    let (mut dropped, mut shrunk, mut derived) = (0, 0, 0);
+    for seed in 0..24 {
+        let (layers, bytes, versions) = run(seed, 60);
+        dropped += layers;
+        shrunk += bytes;
+        derived += versions;
+    }
     assert!(dropped > 50, "{dropped} layers went");
+    assert!(shrunk > 1000, "{shrunk} bytes of others went");
+    assert!(derived > 1000, "{derived} versions were derived again");
 }
 
 /// A database that was copied file by file reads its pages where it was copied, until it writes them.

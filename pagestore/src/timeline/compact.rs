@@ -150,7 +150,7 @@ impl Timeline {
     }
 
     /// Puts layers in the place of others into the map as it is now; false when not all of those are in it any more.
-    fn replace_layers(&self, gone: &[MapEntry], more: Vec<MapEntry>) -> Result<bool> {
+    pub(super) fn replace_layers(&self, gone: &[MapEntry], more: Vec<MapEntry>) -> Result<bool> {
         // Seals and transfers change the map too; each holds this while it does.
         let _sealing = lock(&self.sealing);
         let Some(map) = self.layer_map().and_then(|map| map.replaced(gone, more)) else {
@@ -164,7 +164,7 @@ impl Timeline {
         Ok(true)
     }
 
-    fn compact_step(&self, name: &str) -> Result<()> {
+    pub(super) fn compact_step(&self, name: &str) -> Result<()> {
         failpoint(name).map_err(PageStoreError::io("compact", &self.directory))
     }
 

@@ -19,6 +19,7 @@ mod rederive;
 mod retain;
 mod scan;
 mod seal;
+mod shrink;
 mod state;
 mod transfer;
 mod usage;
@@ -43,6 +44,7 @@ pub use read::ReadCost;
 pub(crate) use rederive::Rederived;
 pub use retain::Dropped;
 pub(crate) use scan::Merge;
+pub use shrink::Shrunk;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use usage::{RelationFile, Usage};
@@ -85,6 +87,8 @@ pub struct Timeline {
     indexer: Mutex<Indexer>,
     sealing: Mutex<()>,
     compacting: Mutex<compact::Compacting>,
+    /// LSN ranges of runs that do not become smaller; lost when the timeline is closed.
+    dense: Mutex<Vec<LsnRange>>,
 }
 
 /// Where versions are: newest in `open`, older in `frozen`, all others by `map` or, without one, at the ancestor's.
@@ -162,6 +166,7 @@ impl Timeline {
             indexer: Mutex::new(Indexer::new(Versions::new(state.version), ladder)),
             sealing: Mutex::new(()),
             compacting: Mutex::default(),
+            dense: Mutex::default(),
             state: Mutex::new(state),
             directory,
             wal,

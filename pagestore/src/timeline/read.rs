@@ -262,6 +262,19 @@ impl Timeline {
         self.finish_value(key, found)
     }
 
+    /// As [`Timeline::collect`] without a floor, from the layers of a map.
+    pub(crate) fn collect_in(
+        &self,
+        map: &LayerMap,
+        key: &PackedKey,
+        lsn: Lsn,
+        found: &mut Vec<Found>,
+    ) -> Result<()> {
+        self.sealed_by(map)
+            .collect(key, lsn, Lsn::INVALID, Limit::NONE, found)
+            .map(|_| ())
+    }
+
     /// Returns the size of a relation fork at `lsn`, as the layers of a map have it.
     pub(crate) fn rel_size_in(&self, map: &LayerMap, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
         decode_size(rel, self.item_in(map, Key::RelSize(rel), lsn)?)

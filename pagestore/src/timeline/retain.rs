@@ -16,12 +16,15 @@ use crate::{PageStoreError, Result};
 pub struct Dropped {
     /// Which, with their bytes; other timelines may list them.
     pub layers: Vec<(LayerId, u64)>,
+    /// Bytes of layers that [`Timeline::shrink`] would write anew then.
+    pub shrinkable: u64,
 }
 
 impl Timeline {
     /// Takes out of the layer map what no position of `wanted` needs; positions that are not among them cannot be read afterwards, nor
     /// is any that could not be read before. Kept besides is what forks read through here and what copied databases were copied from;
-    /// when it `grows` also everything from the sealed LSN on, else it is sealed. With `dry_run` nothing is changed.
+    /// when it `grows` also everything from the sealed LSN on, else it is sealed. With `dry_run` nothing is changed, nor is when nothing would
+    /// become smaller.
     ///
     /// What a retained position returns is the same before and after. The layers stay objects until they are collected.
     pub fn retain(&self, wanted: &Spans, grows: bool, dry_run: bool) -> Result<Dropped> {
@@ -48,19 +51,59 @@ impl Timeline {
         let mut planned: Vec<MapEntry> = map.entries().collect();
         planned.extend(images.iter().map(|lsn| small_image(*lsn)));
         let mut gone = unneeded(&LayerMap::new(map.sealed(), planned), &retained);
+        for entry in self.images_of_nothing(&map, &retained)? {
+            if !gone.contains(&entry) {
+                gone.push(entry);
+            }
+        }
         gone.retain(|entry| !images.contains(&entry.lsns.end) || *entry != small_image(entry.lsns.end));
+        let mut entries: Vec<MapEntry> = map.entries().filter(|entry| !gone.contains(entry)).collect();
+        let left = LayerMap::new(map.sealed(), entries.clone());
+        let shrinks = self.worth_shrinking(&left, &retained)?;
         let dropped = Dropped {
             layers: gone.iter().map(|entry| (entry.layer, entry.len)).collect(),
+            shrinkable: shrinks.iter().map(|shrink| shrink.bytes).sum(),
         };
-        if gone.is_empty() || dry_run {
+        if dry_run || (gone.is_empty() && shrinks.is_empty()) {
             return Ok(dropped);
         }
-        let mut entries: Vec<MapEntry> = map.entries().filter(|entry| !gone.contains(entry)).collect();
-        for lsn in images {
-            entries.push(self.write_small_image(lsn)?);
+        if !gone.is_empty() {
+            for lsn in images {
+                entries.push(self.write_small_image(lsn)?);
+            }
         }
         self.take_retained(LayerMap::new(map.sealed(), entries), retained)?;
         Ok(dropped)
+    }
+
+    /// Returns the image layers of relations that exist at no retained position that would see them.
+    fn images_of_nothing(&self, map: &LayerMap, retained: &Spans) -> Result<Vec<MapEntry>> {
+        let mut useless = Vec::new();
+        for entry in map.entries().filter(|entry| entry.kind == LayerKind::Image) {
+            let (Ok(Key::Block(first, _)), Ok(Key::Block(last, _))) =
+                (Key::unpack(&entry.keys.start), Key::unpack(&entry.keys.end))
+            else {
+                continue;
+            };
+            // What came to exist later has nothing to do with the image.
+            let next = retained.next(entry.visible().end);
+            let Some((position, _)) = next.filter(|(position, _)| *position <= self.end()) else {
+                continue;
+            };
+            let sizes = KeyRange {
+                start: Key::RelSize(first).pack(),
+                end: Key::RelSize(last).pack().next(),
+            };
+            let mut exists = false;
+            self.scan_items(sizes, position, &mut |key, _| {
+                exists |= matches!(key, Key::RelSize(_));
+                Ok(())
+            })?;
+            if !exists {
+                useless.push(entry);
+            }
+        }
+        Ok(useless)
     }
 
     fn take_retained(&self, map: LayerMap, readable: Spans) -> Result<()> {

@@ -35,6 +35,12 @@ pub struct DroppedHistory {
     pub layers: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes of layers of which only the end can be read, and which were written anew without the rest.
+    #[serde(default)]
+    pub shrunk: u64,
+    /// Bytes of those that stand for them; in a dry run not known.
+    #[serde(default)]
+    pub left: u64,
 }
 
 /// How long a branch, or every branch that says nothing else, keeps history and WAL.

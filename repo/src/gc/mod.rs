@@ -44,10 +44,10 @@ impl Repository {
         let reflog = micros(config.get_duration("gc.reflog")?.unwrap_or_default());
         let clock = Clock::look(&self.neon_dir, &*self.world)?;
         let dropped = if request.dry_run {
-            self.drop_history(clock, reflog, true)?
+            self.drop_history(clock, reflog, true, progress)?
         } else {
             self.note_received(clock)?;
-            let dropped = self.drop_history(clock, reflog, false)?;
+            let dropped = self.drop_history(clock, reflog, false, progress)?;
             self.pages.trim_wal()?;
             dropped
         };

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use neon_objects::{Commit, Config, Keep, ObjectsError, Retention};
-use neon_pagestore::{Dropped, Spans};
+use neon_pagestore::{Dropped, Shrunk, Spans};
 use neon_types::{CommitId, LayerId, Lsn, Position, RefName, TimelineId};
 
-use crate::api::{self, RetentionRow};
+use crate::api::{self, ProgressSink, RetentionRow};
 use crate::clock::Clock;
 use crate::endpoint;
 use crate::error::{RepoError, Result};
@@ -155,6 +155,7 @@ impl Repository {
         clock: Clock,
         reflog: i64,
         dry_run: bool,
+        progress: &dyn ProgressSink,
     ) -> Result<Vec<api::DroppedHistory>> {
         let config = self.config()?;
         let mut finite = config.retention()?.0 != Keep::Forever;
@@ -166,24 +167,34 @@ impl Repository {
         }
         let mut dropped = Vec::new();
         for (id, freed) in self.unretained(&self.retained_spans(&config, clock, reflog)?)? {
+            let mut shrunk = Shrunk {
+                from: freed.shrinkable,
+                to: 0,
+            };
             if !dry_run {
-                // No branch or tag is made meanwhile at what goes.
-                let _exclusive = self.exclusive();
-                if let Some(spans) = self.retained_spans(&config, clock, reflog)?.get(&id) {
-                    self.timeline(id)?.retain(spans, self.can_grow(id)?, false)?;
+                let timeline = self.timeline(id)?;
+                {
+                    // No branch or tag is made meanwhile at what goes.
+                    let _exclusive = self.exclusive();
+                    if let Some(spans) = self.retained_spans(&config, clock, reflog)?.get(&id) {
+                        timeline.retain(spans, self.can_grow(id)?, false)?;
+                    }
                 }
+                shrunk = timeline.shrink(&|| progress.cancelled())?;
             }
             dropped.push(api::DroppedHistory {
                 timeline: id,
                 layers: freed.layers.len() as u64,
                 bytes: freed.layers.iter().map(|(_, bytes)| bytes).sum(),
+                shrunk: shrunk.from,
+                left: shrunk.to,
             });
         }
         Ok(dropped)
     }
 
     /// Returns the layers that go when timelines retain no more than this, by timeline: those that no other timeline lists afterwards. One
-    /// of which none would go is not worth making unreadable.
+    /// of which nothing would go is not worth making unreadable.
     fn unretained(&self, planned: &BTreeMap<TimelineId, Spans>) -> Result<BTreeMap<TimelineId, Dropped>> {
         let others = self.pages.named(&planned.keys().copied().collect())?;
         let mut kept: HashSet<LayerId> = HashSet::new();
@@ -206,7 +217,7 @@ impl Repository {
                 .layers
                 .retain(|(layer, _)| !kept.contains(layer) && !others.contains(layer.0));
         }
-        gone.retain(|_, dropped| !dropped.layers.is_empty());
+        gone.retain(|_, dropped| !dropped.layers.is_empty() || dropped.shrinkable > 0);
         Ok(gone)
     }
 
