@@ -126,7 +126,11 @@ impl Staging {
                 found,
             });
         }
-        self.store.install(&self.file, &self.path, self.expected)?;
+        if let Err(error) = self.store.install(&self.file, &self.path, self.expected) {
+            // Bytes whose fsync failed can be read, and the next fsync would not say that they are not on disk: they have to come again.
+            let _ = fs::remove_file(&self.path);
+            return Err(error);
+        }
         if let Some(directory) = self.path.parent() {
             sync_directory(directory)?;
         }
