@@ -130,7 +130,7 @@ fn go_on(
     }
     stage.close();
     let acknowledged = stage.acknowledged.clone();
-    settle(&watch.0);
+    settle(root);
     let disk = watch.0.seen().disk.clone();
     drop(watch);
     reference
@@ -167,11 +167,7 @@ pub fn log_is_complete(reference: &Reference) {
         disk.after(Cut::Killed),
         leftovers::read(&reference.root).expect("readable"),
     );
-    let differ: Vec<&String> = rebuilt
-        .keys()
-        .chain(real.keys())
-        .filter(|path| rebuilt.get(*path) != real.get(*path))
-        .collect();
+    let differ = leftovers::differences(&rebuilt, &real);
     assert!(
         differ.is_empty(),
         "the log and the directory differ in {differ:?}"

@@ -69,3 +69,14 @@ pub fn read(root: &Path) -> io::Result<Leftovers> {
     }
     Ok(found)
 }
+
+/// Returns the paths where two differ.
+pub fn differences(one: &Leftovers, other: &Leftovers) -> Vec<String> {
+    let paths = one.keys().chain(other.keys());
+    let mut differ: Vec<String> = paths
+        .filter(|path| one.get(*path) != other.get(*path))
+        .cloned()
+        .collect();
+    differ.dedup();
+    differ
+}

@@ -107,7 +107,7 @@ fn fault_at(
             }
             if then == Then::Reopens {
                 stage.close();
-                settle(&watch.0);
+                settle(&root.0);
                 let moments = (number, number + 1);
                 let acknowledged = stage.acknowledged.clone();
                 reference
@@ -124,13 +124,18 @@ fn fault_at(
     }
     struck.extend(watch.0.heal());
     stage.close();
-    settle(&watch.0);
+    settle(&root.0);
     let acknowledged = stage.acknowledged.clone();
     let disk = watch.0.seen().disk.clone();
-    let differ = disk.after(Cut::Killed) != leftovers::read(&root.0).expect("readable");
+    let differ = leftovers::differences(
+        &disk.after(Cut::Killed),
+        &leftovers::read(&root.0).expect("readable"),
+    );
     drop(watch);
-    if differ {
-        return Err(format!("the log and the directory differ; {struck:?}"));
+    if !differ.is_empty() {
+        return Err(format!(
+            "the log and the directory differ in {differ:?}; {struck:?}"
+        ));
     }
     reference
         .check(&root.0, (act.end, act.end), &acknowledged, &NAMES, seed)

@@ -59,7 +59,7 @@ impl Plan {
 
     /// Says now and then how far a long run is.
     pub fn tell(&self, what: &str, reference: &Reference, number: usize, failures: usize) {
-        if matches!(self, Plan::All) && number.is_multiple_of(100) {
+        if !matches!(self, Plan::Sample) && number.is_multiple_of(100) {
             println!(
                 "{what}: {number} of {} changes, {failures} failures",
                 reference.log.len()

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use neon_objects::RepoLock;
+
 use crate::course::COURSE;
 use crate::disk::{Cut, Disk};
 use crate::leftovers::{self, Left, Leftovers};
@@ -73,7 +75,7 @@ pub fn make() -> Reference {
         });
     }
     stage.close();
-    settle(&watch.0);
+    settle(&root);
     let log = std::mem::take(&mut watch.0.seen().log);
     drop(stage);
     Reference {
@@ -86,12 +88,16 @@ pub fn make() -> Reference {
     }
 }
 
-/// Waits until nothing below a root changes any more: the other half of a conversation may end a moment after ours.
-pub fn settle(session: &session::Session) {
-    let mut before = usize::MAX;
-    while before != session.seen().log.len() {
-        before = session.seen().log.len();
-        std::thread::sleep(std::time::Duration::from_millis(30));
+/// Waits until nobody has a repository below a root open: the other half of a conversation may end a moment after ours.
+pub fn settle(root: &Path) {
+    for name in NAMES {
+        let neon_dir = root.join(name).join(".neon");
+        // A lock that never becomes free is found by who opens the repository next.
+        let mut looks = 0;
+        while matches!(RepoLock::holder(&neon_dir), Ok(Some(_))) && looks < 2000 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            looks += 1;
+        }
     }
 }
 
