@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use neon_objects::ObjectsError;
-use neon_types::{Key, LayerId, LayerMapId, Lsn, LsnRange, RelTag, TimelineId};
+use neon_types::{Key, LayerId, LayerMapId, Lsn, LsnRange, ObjectId, RelTag, TimelineId};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, PageStoreError>;
@@ -218,6 +218,18 @@ impl PageStoreError {
     ) -> impl FnOnce(io::Error) -> PageStoreError {
         let path = path.as_ref().to_owned();
         move |source| PageStoreError::Io { action, path, source }
+    }
+
+    /// Returns the object that is missing or damaged, where that is what went wrong.
+    pub fn object(&self) -> Option<ObjectId> {
+        match self {
+            PageStoreError::Objects(ObjectsError::Missing(id) | ObjectsError::Damaged { id, .. }) => {
+                Some(*id)
+            }
+            PageStoreError::DamagedLayer { layer, .. } => Some(layer.0),
+            PageStoreError::DamagedMap { map, .. } => Some(map.0),
+            _ => None,
+        }
     }
 
     /// Returns an error for bytes that cannot be decoded.

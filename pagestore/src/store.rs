@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neon_objects::{ObjectStore, durable};
-use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
+use neon_types::{LayerId, LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 
 use crate::gc::{LiveMaps, Spans};
 use crate::layer::LayerCache;
@@ -462,6 +462,11 @@ impl PageStore {
         }
         let state = TimelineState::read(id, &self.registry.path(id))?;
         Ok(state.sealed.max(state.published_end))
+    }
+
+    /// Forgets what is in memory of an object whose file was replaced.
+    pub fn forget_object(&self, id: ObjectId) {
+        self.registry.core.cache.forget(LayerId(id));
     }
 
     /// Returns the sizes that the store works with.

@@ -5,7 +5,7 @@ mod objects;
 
 use std::collections::BTreeMap;
 
-use neon_types::{LayerId, Lsn, LsnRange, ObjectId, TimelineId};
+use neon_types::{LayerId, Lsn, LsnRange, ObjectId, TimelineId, with_causes};
 
 use crate::gc::Span;
 use crate::layer::LayerKind;
@@ -91,7 +91,8 @@ fn check_timelines(store: &PageStore, findings: &mut Vec<Finding>) -> Claims {
                         claim(&mut claims, id, entry);
                     }
                 }
-                Err(error) => found(Some(map_id.0), error.to_string()),
+                // One of its chunks may be to blame.
+                Err(error) => found(Some(error.object().unwrap_or(map_id.0)), with_causes(&error)),
             }
         }
         // Opening decodes and indexes the WAL.

@@ -42,6 +42,17 @@ impl<K: Copy + Eq + Hash, V: Clone> Bounded<K, V> {
         }
     }
 
+    fn remove_all(&mut self, gone: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, (_, weight, _)| {
+            let gone = gone(key);
+            if gone {
+                self.weight -= *weight;
+            }
+            !gone
+        });
+        self.order.retain(|key| !gone(key));
+    }
+
     fn put(&mut self, key: K, value: V, weight: usize) {
         if weight > self.limit || self.entries.contains_key(&key) {
             return;
@@ -100,9 +111,10 @@ impl LayerCache {
         Ok(layer)
     }
 
-    /// Forgets a layer that was deleted: an open file would keep its bytes on the disk.
+    /// Forgets a layer that was deleted or replaced: an open file would keep the old bytes.
     pub(crate) fn forget(&self, id: LayerId) {
         lock(&self.layers).remove(&id);
+        lock(&self.blocks).remove_all(|(layer, _)| *layer == id);
     }
 
     /// Returns a decompressed block.
@@ -136,7 +148,7 @@ mod tests {
         assert_eq!(cache.get(&3), None);
         assert!(cache.weight <= 10);
         cache.remove(&0);
-        cache.remove(&0);
+        cache.remove_all(|key| *key == 0);
         cache.put(4, 'e', 6);
         assert_eq!(
             (cache.get(&0), cache.get(&2), cache.get(&4)),

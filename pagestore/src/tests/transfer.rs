@@ -356,3 +356,44 @@ fn wal_that_could_not_be_made_durable_is_not_held() {
     received.make_durable(span.end).unwrap();
     assert_eq!(received.end(), span.end);
 }
+
+#[test]
+fn objects_that_may_be_had_as_they_are_hold_nothing_beyond() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut branch = Branch {
+        id: ROOT,
+        model: Model::default(),
+    };
+    let (mut random, mut clock) = (Random(3), 0);
+    let mut sealed = vec![START];
+    for _ in 0..3 {
+        branch.grow(&timeline, &mut random, 30, &mut clock);
+        timeline.seal().unwrap();
+        sealed.push(timeline.end());
+    }
+    let map = timeline.layer_map().unwrap();
+    let layers = |timeline: &Timeline, to: Lsn| -> Vec<Lsn> {
+        let objects = timeline.objects_up_to(to);
+        assert!(objects.contains(&timeline.state().layer_map.unwrap().0));
+        let had = map.entries().filter(|entry| objects.contains(&entry.layer.0));
+        let mut ends: Vec<Lsn> = had.map(|entry| entry.lsns.end).collect();
+        ends.sort();
+        ends.dedup();
+        ends
+    };
+    for (number, to) in sealed.iter().enumerate() {
+        assert_eq!(layers(&timeline, *to), sealed[..=number]);
+        assert_eq!(layers(&timeline, Lsn(to.0 + 8)), sealed[..=number]);
+    }
+    // A fork sees the first half of the second layer, which holds the other half too.
+    let middle = branch.model.ends();
+    let middle = middle.into_iter().find(|end| *end > sealed[1]).unwrap();
+    assert!(middle < sealed[2]);
+    let fork = repository.fork(2, ROOT, middle);
+    assert_eq!(
+        fork.layer_map().unwrap().entries().count(),
+        map.entries().filter(|entry| entry.lsns.start < middle).count()
+    );
+    assert_eq!(layers(&fork, Lsn::MAX), sealed[..2]);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use neon_types::{LayerId, Lsn, LsnRange, ObjectId};
 
 use super::wal::Pin;
-use super::{Timeline, read};
+use super::{Timeline, lock, read};
 use crate::gc::Span;
 use crate::layer::{LayerKind, slice};
 use crate::map::{LayerMap, MapEntry};
@@ -211,6 +211,20 @@ impl Timeline {
     pub fn keep_wal(&self, from: Option<Lsn>) -> Pin {
         self.wal
             .pin_from(from.unwrap_or(self.start).max(self.wal_start()))
+    }
+
+    /// Returns the objects that whoever may read this timeline up to `to` may have as they are: its layer map and the chunks of that, and
+    /// the layers that hold nothing above `to` and nothing that belongs to another timeline.
+    pub fn objects_up_to(&self, to: Lsn) -> Vec<ObjectId> {
+        let map = read(&self.memory).map.clone();
+        let named = lock(&self.state).layer_map.map(|map| map.0);
+        let mut objects: Vec<ObjectId> = named.into_iter().collect();
+        if let Some(map) = map {
+            let inside = |entry: &MapEntry| entry.lsns.end <= entry.clip.min(to);
+            objects.extend(map.objects());
+            objects.extend(map.entries().filter(inside).map(|entry| entry.layer.0));
+        }
+        objects
     }
 
     /// Makes the bytes of a part exist and returns their BLAKE3 and length. A layer or slice is an object then; WAL is read by
