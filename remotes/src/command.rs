@@ -26,6 +26,8 @@ pub enum Command {
     },
     /// `list_branches`: the server sends, any branch.
     ListBranches,
+    /// `fetch_objects`: the server sends objects by their names.
+    FetchObjects,
 }
 
 impl fmt::Display for Command {
@@ -41,6 +43,7 @@ impl fmt::Display for Command {
                 timeline: None,
             } => write!(f, "branch_pull {branch} -"),
             Command::ListBranches => write!(f, "list_branches"),
+            Command::FetchObjects => write!(f, "fetch_objects"),
         }
     }
 }
@@ -67,6 +70,7 @@ impl FromStr for Command {
                 timeline: Some(timeline(id)?),
             }),
             ["list_branches"] => Ok(Command::ListBranches),
+            ["fetch_objects"] => Ok(Command::FetchObjects),
             _ => Err(unknown()),
         }
     }
@@ -93,6 +97,7 @@ mod tests {
                 timeline: None,
             },
             Command::ListBranches,
+            Command::FetchObjects,
         ] {
             assert_eq!(command.to_string().parse::<Command>().expect("parses"), command);
         }

@@ -138,6 +138,34 @@ pub fn descends(catalog: &dyn Catalog, from: CommitId, to: CommitId) -> Result<b
     Ok(false)
 }
 
+/// Returns true when `wanted` is among the commits that [`missing`] names to somebody who has nothing of `head`. What is damaged here, or is
+/// no commit, leads nowhere.
+pub fn leads_to(catalog: &dyn Catalog, head: CommitId, wanted: CommitId) -> Result<bool, LocalError> {
+    let whole = |id| match read(catalog, id) {
+        Ok(found) => Ok(found.map(|(commit, _)| commit)),
+        Err(LocalError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (Some(top), Some(floor)) = (whole(head)?, whole(wanted)?) else {
+        return Ok(false);
+    };
+    let line = top.line();
+    let mut seen = HashSet::from([head]);
+    let mut open = vec![head];
+    while let Some(id) = open.pop() {
+        let Some(commit) = whole(id)?.filter(|commit| line.passes(&commit.position)) else {
+            continue;
+        };
+        if id == wanted {
+            return Ok(true);
+        }
+        if commit.position.lsn >= floor.position.lsn && seen.len() <= MAX_PARTS {
+            open.extend(commit.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+    }
+    Ok(false)
+}
+
 /// Returns the commit and the length of its bytes, none when it is not here.
 ///
 /// Errors: [`LocalError::Damaged`] for bytes that are not that commit.

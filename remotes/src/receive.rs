@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use neon_types::ObjectId;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::count::Count;
@@ -119,7 +119,16 @@ async fn receive_parts(
     talk.enter(Phase::Transferring);
     let (chunks, queue) = mpsc::channel(QUEUE);
     let count = Count::new(&talk.options, &parts, &staged);
-    let mut writer = spawn_blocking(move || write_parts(sink.as_ref(), &parts, &staged, queue, count));
+    let writer = spawn_blocking(move || write_parts(sink.as_ref(), &parts, &staged, queue, count));
+    take_chunks(talk, chunks, writer).await
+}
+
+/// Hands what comes to the disk thread until the sender is done, and waits for the thread.
+pub(crate) async fn take_chunks<T>(
+    talk: &mut Talk,
+    chunks: mpsc::Sender<Chunk>,
+    mut writer: JoinHandle<Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
     let cut = loop {
         match talk.expect().await {
             Ok(Message::Chunk(chunk)) => {

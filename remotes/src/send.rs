@@ -143,6 +143,28 @@ async fn send_parts(talk: &mut Talk, sending: &Sending, have: Vec<u64>) -> Resul
     let (frames, mut queue) = mpsc::channel(QUEUE);
     let count = Count::new(&talk.options, &parts, &have);
     let reader = spawn_blocking(move || read_parts(source.as_ref(), &parts, &have, &frames, count));
+    loop {
+        match pump(talk, &mut queue).await? {
+            Pumped::Ended => break,
+            Pumped::Heard(Message::WantLadders) => sending.say_ladders(talk).await?,
+            Pumped::Heard(other) => return Err(talk.unexpected(&other)),
+        }
+    }
+    let sent = reader.await.map_err(LocalError::other)??;
+    talk.say(&Message::Done).await?;
+    Ok(sent)
+}
+
+/// Why a pump stands still.
+pub(crate) enum Pumped {
+    /// There are no more frames.
+    Ended,
+    /// The other side said something.
+    Heard(Message),
+}
+
+/// Sends the frames of a disk thread until there are no more or the other side says something.
+pub(crate) async fn pump(talk: &mut Talk, queue: &mut mpsc::Receiver<Bytes>) -> Result<Pumped, RemoteError> {
     let beat = talk.options.beat;
     loop {
         let heard = tokio::select! {
@@ -154,7 +176,7 @@ async fn send_parts(talk: &mut Talk, sending: &Sending, have: Vec<u64>) -> Resul
             },
             frame = queue.recv() => match frame {
                 Some(frame) => talk.say_listening(frame).await?,
-                None => break,
+                None => return Ok(Pumped::Ended),
             },
             () = sleep(beat) => {
                 let beat = Beat { phase: Phase::Transferring, done: 0, total: 0 };
@@ -163,13 +185,9 @@ async fn send_parts(talk: &mut Talk, sending: &Sending, have: Vec<u64>) -> Resul
         };
         match heard {
             None | Some(Message::Beat(_)) => {}
-            Some(Message::WantLadders) => sending.say_ladders(talk).await?,
-            Some(other) => return Err(talk.unexpected(&other)),
+            Some(other) => return Ok(Pumped::Heard(other)),
         }
     }
-    let sent = reader.await.map_err(LocalError::other)??;
-    talk.say(&Message::Done).await?;
-    Ok(sent)
 }
 
 /// The sender's disk thread.

@@ -17,7 +17,9 @@ use crate::wire::{
     Hello, Holdings, Listed, MAX_BRANCHES, Message, Motion, OLDEST_VERSION, Phase, Push, Settled, Tip,
     VERSION,
 };
-use crate::{Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history};
+use crate::{
+    Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history, objects,
+};
 
 /// What a served conversation came to, for the server's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +42,11 @@ pub async fn serve(
 ) -> Result<Served, RemoteError> {
     match command.parse::<Command>() {
         Ok(Command::Push { branch, timeline }) => serve_push(channel, sink, branch, timeline, options).await,
-        Ok(Command::Pull { branch, .. }) => serve_reads(channel, source, Some(branch), options).await,
-        Ok(Command::ListBranches) => serve_reads(channel, source, None, options).await,
+        Ok(Command::Pull { branch, .. }) => {
+            serve_reads(channel, source, Reads::Branch(branch), options).await
+        }
+        Ok(Command::ListBranches) => serve_reads(channel, source, Reads::Branches, options).await,
+        Ok(Command::FetchObjects) => serve_reads(channel, source, Reads::Objects, options).await,
         Err(error) => Talk::new(channel, options).conclude(Err(error)).await,
     }
 }
@@ -61,15 +66,26 @@ pub async fn serve_push(
     talk.conclude(result).await
 }
 
-/// Serves `branch_pull BRANCH TIMELINE`, or without a branch `list_branches`. Any number of look-ups and pulls may follow.
+/// What a conversation that only reads begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// `branch_pull BRANCH TIMELINE`
+    Branch(String),
+    /// `list_branches`
+    Branches,
+    /// `fetch_objects`
+    Objects,
+}
+
+/// Serves the commands that only read. Any number of look-ups, pulls and wants may follow.
 pub async fn serve_reads(
     channel: Channel,
     source: Arc<dyn Source>,
-    branch: Option<String>,
+    begin: Reads,
     options: Options,
 ) -> Result<Served, RemoteError> {
     let mut talk = Talk::new(channel, options);
-    let result = reads(&mut talk, source, branch).await;
+    let result = reads(&mut talk, source, begin).await;
     talk.conclude(result).await
 }
 
@@ -235,26 +251,20 @@ async fn count<C: Catalog + ?Sized + 'static>(
     .await
 }
 
-async fn reads(
-    talk: &mut Talk,
-    source: Arc<dyn Source>,
-    branch: Option<String>,
-) -> Result<Served, RemoteError> {
+async fn reads(talk: &mut Talk, source: Arc<dyn Source>, begin: Reads) -> Result<Served, RemoteError> {
     let mut served = Served::default();
     // Only heads that were named may be asked for: a commit id alone opens nothing.
     let mut named: HashSet<CommitId> = HashSet::new();
     let (identity, first, listed) = {
         let source = Arc::clone(&source);
         talk.ask(move || {
-            let first = branch
-                .as_deref()
-                .map(|name| tip(source.as_ref(), name, false))
-                .transpose()?
-                .flatten();
-            let listed = if branch.is_none() {
-                Some(list(source.as_ref())?)
-            } else {
-                None
+            let first = match &begin {
+                Reads::Branch(name) => tip(source.as_ref(), name, false)?,
+                Reads::Branches | Reads::Objects => None,
+            };
+            let listed = match begin {
+                Reads::Branches => Some(list(source.as_ref())?),
+                Reads::Branch(_) | Reads::Objects => None,
             };
             Ok((source.identity()?, first, listed))
         })
@@ -300,6 +310,12 @@ async fn reads(
                 let (_, sent) = next.send(talk, holdings, pull.flags.dry_run).await?;
                 served.volume.add_all(&sent);
                 sending = Some(next);
+            }
+            Some(Message::Want(want)) => {
+                check_version(want.version)?;
+                served.peer = Some(want.repository);
+                let sent = objects::answer(talk, Arc::clone(&source), want.objects).await?;
+                served.volume.add_all(&sent);
             }
             Some(other) => match &mut sending {
                 Some(sending) => match sending.answer(talk, other).await? {

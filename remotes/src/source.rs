@@ -7,7 +7,7 @@ use std::io::Read;
 
 use neon_types::{CommitId, Lsn, Position, RepoId, TimelineId};
 
-use crate::{Ladder, LocalError, Part, Plan, PlanRequest, PlannedPart, Step};
+use crate::{Ladder, LocalError, Objects, Part, Plan, PlanRequest, PlannedPart, Step};
 
 /// Who a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub trait Catalog: Send + Sync {
 }
 
 /// The repository that sends.
-pub trait Source: Catalog {
+pub trait Source: Catalog + Objects {
     /// Returns the parts that bring a peer who holds `request.have` to `request.target`: raw WAL where it is still here and
     /// smaller, else layers, sliced at both ends so that nothing outside the path leaves. Reads no more than maps.
     /// The plan names every timeline of the path, root first.

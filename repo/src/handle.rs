@@ -38,7 +38,7 @@ impl Repository {
             }
             Request::Wal { range, after } => return self.wal(&range, after).map(Response::Wal),
             Request::OriginList => return self.list_origins().map(Response::Origins),
-            Request::Fsck { boot, deep } => return self.fsck(boot, deep, progress).map(Response::Checked),
+            Request::Fsck(request) => return self.fsck(&request, progress).map(Response::Checked),
             Request::Usage => return self.usage().map(Response::Usage),
             Request::UsageOf { rev } => return self.usage_of(&rev, progress).map(Response::UsageOf),
             Request::Layers { rev } => return self.layers(&rev).map(Response::Layers),

@@ -6,6 +6,7 @@
 pub mod api;
 mod backlog;
 mod branches;
+mod by_name;
 mod catalog;
 mod clock;
 mod clone;

@@ -8,7 +8,7 @@ use neon_objects::{Expect, ObjectsError, RefEdit, Staging, Used};
 use neon_pagestore::{AcceptPart, PageStoreError, ReceivedTimeline, SlicePart};
 use neon_remotes::{
     Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, Options, Part,
-    PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, RemoteError, Sink, Source, Step,
+    PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError, Sink, Source, Step,
     TimelineFacts, stretches,
 };
 use neon_transport::Channel;
@@ -18,7 +18,7 @@ use crate::error::RepoError;
 use crate::history::Place;
 use crate::repository::{Repository, branch_ref};
 
-type Local<T> = Result<T, LocalError>;
+pub(crate) type Local<T> = Result<T, LocalError>;
 
 impl From<RepoError> for LocalError {
     fn from(error: RepoError) -> LocalError {
@@ -31,7 +31,7 @@ impl From<RepoError> for LocalError {
     }
 }
 
-fn objects(error: ObjectsError) -> LocalError {
+pub(crate) fn objects(error: ObjectsError) -> LocalError {
     match error {
         ObjectsError::Damaged { id, found } => LocalError::Damaged {
             id,
@@ -461,17 +461,21 @@ impl Repository {
                 neon_remotes::serve_push(channel, self as Arc<dyn Sink>, branch, timeline, options).await
             }
             Command::Pull { branch, .. } => {
-                neon_remotes::serve_reads(channel, self as Arc<dyn Source>, Some(branch), options).await
+                neon_remotes::serve_reads(channel, self as Arc<dyn Source>, Reads::Branch(branch), options)
+                    .await
             }
             Command::ListBranches => {
-                neon_remotes::serve_reads(channel, self as Arc<dyn Source>, None, options).await
+                neon_remotes::serve_reads(channel, self as Arc<dyn Source>, Reads::Branches, options).await
+            }
+            Command::FetchObjects => {
+                neon_remotes::serve_reads(channel, self as Arc<dyn Source>, Reads::Objects, options).await
             }
         }
     }
 }
 
 /// A part under its temporary name.
-struct Arriving(Staging);
+pub(crate) struct Arriving(pub Staging);
 
 impl PartWriter for Arriving {
     fn len(&self) -> u64 {

@@ -248,7 +248,7 @@ impl Repository {
     }
 
     /// Dials an origin and leads a conversation, telling `progress` and watching whether anybody still waits for the result.
-    fn talk<T, F>(
+    pub(crate) fn talk<T, F>(
         self: &Arc<Self>,
         uri: &str,
         password: Option<&str>,

@@ -66,6 +66,7 @@ fn every_documented_line_is_understood() {
         "fsck",
         "fsck --boot",
         "fsck --deep",
+        "fsck --repair --origin cloud",
         "du",
         "du main --all",
         "layers",

@@ -215,10 +215,7 @@ fn kill_all(daemon: u32, postmaster: u32) {
 /// Ends the daemon with its endpoints, so that the next one has failpoints of the test's.
 fn quit(repo: &TestRepo<'_>) {
     repo.ok(&["stop", "--all"]);
-    if let Some(daemon) = repo.daemon() {
-        kill(daemon, Signal::TERM);
-        gone(daemon);
-    }
+    repo.quit();
 }
 
 /// Waits until a process is gone.

@@ -179,7 +179,7 @@ fn a_killed_collection_is_gone_on_with(environment: &TestEnvironment, postgres: 
     make_garbage(&shop, "try");
     make_garbage(&shop, "again");
     shop.ok(&["stop", "--all"]);
-    quit(&shop);
+    shop.quit();
     assert!(disk(&shop) > garbage + (4 << 20));
     let steps = [
         "gc-after-list",
@@ -339,17 +339,4 @@ fn left_in(directory: &Path) -> usize {
             name.to_string_lossy().starts_with(".tmp-")
         })
         .count()
-}
-
-/// Ends the daemon.
-fn quit(repo: &TestRepo<'_>) {
-    let Some(daemon) = repo.daemon() else { return };
-    neon_tests_kit::kill(daemon, rustix::process::Signal::TERM);
-    for _ in 0..1000 {
-        if !Path::new(&format!("/proc/{daemon}")).exists() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the daemon {daemon} does not end");
 }

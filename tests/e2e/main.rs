@@ -8,6 +8,7 @@ mod gc;
 mod load;
 mod main_job;
 mod refusals;
+mod repair;
 mod revisions;
 mod space;
 mod tidy;

@@ -1,7 +1,7 @@
 //! The fields of the messages.
 
 use neon_objects::{MAX_COMMIT, WalDigest};
-use neon_types::{CommitId, RepoId};
+use neon_types::{CommitId, ObjectId, RepoId};
 
 use super::CHUNK;
 use super::codec::{Decoded, Decoder, Encoder};
@@ -17,6 +17,8 @@ pub const HELLO_MAGIC: &[u8; 8] = b"NEONSYNC";
 pub const MAX_BRANCHES: usize = 50_000;
 /// Most commits that a receiver names as held.
 pub const MAX_HAVES: usize = 10_000;
+/// Most objects in one want.
+pub const MAX_WANTED: usize = 4_096;
 /// Most roots of one repository.
 const MAX_ROOTS: usize = 1_024;
 
@@ -214,6 +216,47 @@ impl Pull {
             target: input.commit()?,
         })
     }
+}
+
+/// Asks for objects by their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The version that the client chose.
+    pub version: u16,
+    /// Who the client is.
+    pub repository: RepoId,
+    /// The names.
+    pub objects: Vec<ObjectId>,
+}
+
+impl Want {
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.u16(self.version);
+        out.repository(self.repository);
+        out.list(&self.objects, |out, object| out.object(*object));
+    }
+
+    pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Want> {
+        Ok(Want {
+            version: input.u16()?,
+            repository: input.repository()?,
+            objects: input.list(MAX_WANTED, 32, Decoder::object)?,
+        })
+    }
+}
+
+pub(super) fn encode_found(out: &mut Encoder, found: &[Option<u64>]) {
+    out.list(found, |out, len| out.option(*len, Encoder::u64));
+}
+
+pub(super) fn decode_found(input: &mut Decoder<'_>) -> Decoded<Vec<Option<u64>>> {
+    input.list(MAX_WANTED, 1, |input| {
+        let len = input.option(Decoder::u64)?;
+        match len {
+            Some(len) if len == 0 || len > MAX_PART => Err(input.error(format!("an object of {len} bytes"))),
+            len => Ok(len),
+        }
+    })
 }
 
 /// What a receiver holds.

@@ -6,7 +6,7 @@ mod refusal;
 
 pub use body::{
     Beat, Chunk, ChunkBytes, FailKind, Failure, Flags, HELLO_MAGIC, Hello, Holdings, Listed, MAX_BRANCHES,
-    MAX_HAVES, Motion, Offer, Phase, Pull, Push, Settled, Tip,
+    MAX_HAVES, MAX_WANTED, Motion, Offer, Phase, Pull, Push, Settled, Tip, Want,
 };
 pub use codec::DecodeError;
 use codec::{Decoder, Encoder};
@@ -68,6 +68,10 @@ pub enum Message {
     WantLadders,
     /// X: all of them.
     Ladders(Vec<Ladder>),
+    /// C: give me these objects.
+    Want(Want),
+    /// S: the length of each, if C may have it. [`Message::Chunk`]s of those follow, then [`Message::Done`].
+    Found(Vec<Option<u64>>),
     /// S: the rules say no.
     Refused(Box<Refusal>),
     /// Either: something broke.
@@ -97,6 +101,8 @@ impl Message {
             Message::Failed(_) => 18,
             Message::WantLadders => 19,
             Message::Ladders(_) => 20,
+            Message::Want(_) => 21,
+            Message::Found(_) => 22,
         }
     }
 
@@ -115,6 +121,8 @@ impl Message {
             Message::Tip(tip) => out.option(tip.as_ref(), |out, tip| tip.encode(out)),
             Message::ListBranches | Message::Done | Message::WantLadders => {}
             Message::Ladders(ladders) => body::encode_ladders(&mut out, ladders),
+            Message::Want(want) => want.encode(&mut out),
+            Message::Found(found) => body::encode_found(&mut out, found),
             Message::Branches(branches) => out.list(branches, |out, listed| listed.encode(out)),
             Message::Count { commit, since } => {
                 out.commit(*commit);
@@ -174,8 +182,10 @@ impl Message {
             17 => Message::Refused(Box::new(refusal::decode(input)?)),
             18 => Message::Failed(Failure::decode(input)?),
             19 => Message::WantLadders,
+            20 => Message::Ladders(body::decode_ladders(input)?),
+            21 => Message::Want(Want::decode(input)?),
             // `name` knew the tag, so it is the last one.
-            _ => Message::Ladders(body::decode_ladders(input)?),
+            _ => Message::Found(body::decode_found(input)?),
         };
         // Only the hello may grow: a newer server's additions are skipped.
         if !matches!(message, Message::Hello(_)) {
@@ -207,6 +217,8 @@ fn name(tag: u8) -> Option<&'static str> {
         18 => "failed",
         19 => "want-ladders",
         20 => "ladders",
+        21 => "want",
+        22 => "found",
         _ => return None,
     })
 }

@@ -269,6 +269,12 @@ fn samples() -> Vec<Message> {
     ] {
         samples.push(Message::Refused(Box::new(refusal)));
     }
+    samples.push(Message::Want(Want {
+        version: 1,
+        repository: REPOSITORY,
+        objects: vec![object(7), object(8)],
+    }));
+    samples.push(Message::Found(vec![Some(1 << 20), None]));
     samples
 }
 
@@ -375,6 +381,18 @@ fn names_ranges_and_lengths_that_cannot_be_are_refused() {
             range,
         },
     };
+    for len in [0, crate::MAX_PART + 1] {
+        assert!(
+            Message::decode(&Message::Found(vec![Some(len)]).encode()).is_err(),
+            "{len}"
+        );
+    }
+    let want = Message::Want(Want {
+        version: 1,
+        repository: REPOSITORY,
+        objects: vec![object(1); MAX_WANTED + 1],
+    });
+    assert!(Message::decode(&want.encode()).is_err());
     assert!(Message::decode(&offer(wal(8, range(8, 16)))).is_ok());
     for bad in [
         wal(9, range(8, 16)),

@@ -5,6 +5,7 @@
 mod cuts;
 mod hostile;
 mod network;
+mod objects;
 mod relay;
 mod repo;
 mod rows;

@@ -283,6 +283,10 @@ impl Repo {
         self.state().branches.insert(name.to_owned(), to);
     }
 
+    pub fn forget_branch(&self, name: &str) {
+        self.state().branches.remove(name);
+    }
+
     pub fn set_running(&self, branch: &str, running: bool) {
         let mut state = self.state();
         if running {
@@ -773,5 +777,74 @@ impl Sink for Repo {
         state.branches.insert(step.branch.clone(), step.new);
         state.reflog.push((step.clone(), now));
         Ok(())
+    }
+}
+
+impl Objects for Repo {
+    fn find_objects(&self, wanted: &[ObjectId]) -> Result<Vec<Option<u64>>, LocalError> {
+        let heads: Vec<CommitId> = self.state().branches.values().copied().collect();
+        let mut whole: BTreeSet<ObjectId> = BTreeSet::new();
+        for head in &heads {
+            let commit = self.content(*head);
+            let state = self.state();
+            for (step, end) in stretches(&commit.path, commit.position.lsn) {
+                let pieces = state.timelines[&step.timeline].pieces.values();
+                whole.extend(pieces.filter_map(|(range, piece)| match piece {
+                    Piece::Layer(id, _) if range.end <= end => Some(*id),
+                    _ => None,
+                }));
+            }
+        }
+        let mut found = Vec::new();
+        for id in wanted {
+            let mut may_have = whole.contains(id);
+            for head in &heads {
+                may_have = may_have || history::leads_to(self, *head, CommitId(*id))?;
+            }
+            found.push(self.store.len(*id).ok().filter(|_| may_have));
+        }
+        Ok(found)
+    }
+
+    fn open_object(&self, id: ObjectId) -> Result<Box<dyn Read + Send>, LocalError> {
+        Ok(Box::new(self.store.open_object(id).map_err(local)?))
+    }
+}
+
+impl ObjectSink for Repo {
+    fn stage_object(&self, id: ObjectId, len: u64) -> Result<Box<dyn PartWriter + '_>, LocalError> {
+        let mut staging = self.store.staging(id).map_err(local)?.limited(len);
+        staging.restart().map_err(local)?;
+        Ok(Box::new(Writer(staging, std::time::Duration::ZERO)))
+    }
+}
+
+impl Repo {
+    /// Returns the objects in order.
+    pub fn ids(&self) -> Vec<ObjectId> {
+        self.store.iter().expect("listed").collect()
+    }
+
+    /// Returns what is on the disk under a name.
+    pub fn bytes_on_disk(&self, id: ObjectId) -> Option<Vec<u8>> {
+        std::fs::read(self.store.path(id)).ok()
+    }
+
+    pub fn is_whole(&self, id: ObjectId) -> bool {
+        self.store.verify(id).is_ok()
+    }
+
+    /// Puts other bytes under a name, or takes the object away.
+    pub fn replace_on_disk(&self, id: ObjectId, bytes: Option<&[u8]>) {
+        let path = self.store.path(id);
+        std::fs::remove_file(&path).expect("removed");
+        if let Some(bytes) = bytes {
+            std::fs::write(&path, bytes).expect("written");
+        }
+    }
+
+    /// Stores an object that nothing names.
+    pub fn put(&self, bytes: &[u8]) -> ObjectId {
+        self.store.put(bytes).expect("stored")
     }
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use progress::{Progress, ProgressSink, Quiet};
 pub use proof::{
-    Booted, Checked, Compared, ComparedClass, Finding, Rederived, SkippedHistory, WalBlock, WalImage,
-    WalPage, WalRecord,
+    Booted, Checked, Compared, ComparedClass, Finding, Rederived, Repair, Repaired, SkippedHistory, WalBlock,
+    WalImage, WalPage, WalRecord,
 };
 pub use space::{
     Collected, DatabaseUsage, DroppedHistory, Garbage, Layer, Layers, RefUsage, RelationUsage, RetentionRow,
@@ -178,14 +178,7 @@ pub enum Request {
     /// Brings what an origin has and remembers where its branches are; moves none of ours.
     Fetch(Transfer),
     /// Checks every object, ref, commit and layer map.
-    Fsck {
-        /// Also start a throw-away Postgres at each branch head, and let amcheck look at everything.
-        #[serde(default)]
-        boot: bool,
-        /// Also derive the layers again from the WAL that is kept, and compare.
-        #[serde(default)]
-        deep: bool,
-    },
+    Fsck(Fsck),
     /// Condemns garbage, and deletes what was condemned long enough ago.
     Gc(Gc),
     /// Shows, and sets, how long history and WAL are kept.
@@ -228,6 +221,30 @@ pub struct Transfer {
     /// Restart the branch's running endpoint on the new head.
     pub restart: bool,
     /// Password for the origin, from the caller's environment or terminal; never logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// What `neon fsck` needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fsck {
+    /// Also start a throw-away Postgres at each branch head, and let amcheck look at everything.
+    pub boot: bool,
+    /// Also derive the layers again from the WAL that is kept, and compare.
+    pub deep: bool,
+    /// Ask origins for what is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<FromOrigins>,
+}
+
+/// Where damaged objects are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FromOrigins {
+    /// The one that is asked; absent: all, by name.
+    pub origin: Option<String>,
+    /// Password for origins, from the caller's environment; never logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }

@@ -116,6 +116,9 @@ pub struct Checked {
     pub commits: u64,
     /// Layer maps followed.
     pub layer_maps: u64,
+    /// What origins gave, where they were asked.
+    #[serde(default)]
+    pub repair: Option<Repair>,
     /// What was derived again from WAL, where that was asked for.
     #[serde(default)]
     pub rederived: Option<Rederived>,
@@ -124,6 +127,28 @@ pub struct Checked {
     pub booted: Vec<Booted>,
     /// What is wrong; empty when all is well.
     pub findings: Vec<Finding>,
+}
+
+/// What origins gave in the place of damaged objects. What is wrong still is among the findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// Objects that are whole again.
+    pub repaired: Vec<Repaired>,
+    /// Damaged or missing objects that no origin had.
+    pub left: Vec<ObjectId>,
+    /// Remarks: an origin that could not be asked, or sent something else; what to do next.
+    pub notes: Vec<String>,
+}
+
+/// An object that is whole again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// The object.
+    pub object: ObjectId,
+    /// The origin that had it.
+    pub origin: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// How much of the layers was derived again from WAL and compared.

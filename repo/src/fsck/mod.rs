@@ -2,17 +2,34 @@
 
 mod boot;
 mod deep;
+mod repair;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use neon_types::{CommitId, with_causes};
 
-use crate::api::{Checked, Finding, Progress, ProgressSink};
+use crate::api::{Checked, Finding, Fsck, Progress, ProgressSink};
 use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
-    pub(crate) fn fsck(&self, boot: bool, deep: bool, progress: &mut dyn ProgressSink) -> Result<Checked> {
+    pub(crate) fn fsck(self: &Arc<Self>, request: &Fsck, progress: &mut dyn ProgressSink) -> Result<Checked> {
+        let mut checked = match &request.repair {
+            Some(from) => self.check_and_repair(from, progress)?,
+            None => self.check(progress)?,
+        };
+        if request.deep {
+            self.rederive(&mut checked, progress)?;
+        }
+        if request.boot {
+            checked.booted = self.boot_branches(&mut checked.findings, progress)?;
+        }
+        Ok(checked)
+    }
+
+    /// Hashes every object and follows every ref, commit and layer map.
+    fn check(&self, progress: &mut dyn ProgressSink) -> Result<Checked> {
         let mut checked = Checked::default();
         let mut seen: HashSet<CommitId> = HashSet::new();
         let mut queue: Vec<(String, CommitId)> = Vec::new();
@@ -69,12 +86,6 @@ impl Repository {
         checked
             .findings
             .extend(pages.findings.into_iter().map(Finding::from));
-        if deep {
-            self.rederive(&mut checked, progress)?;
-        }
-        if boot {
-            checked.booted = self.boot_branches(&mut checked.findings, progress)?;
-        }
         Ok(checked)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use neon_objects::{ObjectStore, Refs};
 use neon_pagestore::Timeline;
 use neon_repo::Repository;
-use neon_repo::api::{ApiError, Quiet, Request, Response};
+use neon_repo::api::{ApiError, Fsck, Quiet, Request, Response};
 use neon_types::{Lsn, Position, RefName, RelTag, TimelineId, with_causes};
 
 use crate::material::Material;
@@ -95,10 +95,10 @@ pub fn check(
         Err(error) => return Err(format!("it does not open: {}", with_causes(&error))),
     };
     let answer = repository.handle(
-        Request::Fsck {
-            boot: false,
+        Request::Fsck(Fsck {
             deep: seed.is_multiple_of(3),
-        },
+            ..Fsck::default()
+        }),
         &mut Quiet,
     );
     match answer {

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use neon_objects::ObjectStore;
-use neon_pagestore::PageStore;
+use neon_pagestore::{LayerWriter, MapEntry, PageStore};
 use neon_postgres::wal::{NewBlock, RecordBuilder, StreamWriter, rmgr};
-use neon_types::{CommitId, Lsn, RelTag};
+use neon_types::{CommitId, Fork, Key, KeyRange, Lsn, ObjectId, RelTag};
 use serde_json::Value;
 
 use crate::environment::TestEnvironment;
@@ -170,6 +170,54 @@ impl<'e> TestRepo<'e> {
         end
     }
 
+    /// Lists so many layers of the import, which are empty, that the list is an object of its own, a chunk of the layer map; returns that. The
+    /// daemon must be gone. A clone that does the same has the same chunk.
+    pub fn list_more_layers(&self) -> ObjectId {
+        let objects = Arc::new(ObjectStore::open(self.inside("objects")).expect("objects"));
+        let store = PageStore::open(&self.inside(""), Arc::clone(&objects)).expect("a page store");
+        let timelines = store
+            .list()
+            .into_iter()
+            .map(|id| store.get(id).expect("a timeline"));
+        let root = timelines
+            .into_iter()
+            .find(|timeline| timeline.ancestor().is_none());
+        let root = root.expect("an import");
+        let map = root.layer_map().expect("a map");
+        // Of relations that nobody has.
+        let key = |rel| {
+            let (spc, db, fork) = (u32::MAX, 0, Fork::Main);
+            Key::Block(RelTag { spc, db, rel, fork }, 0).pack()
+        };
+        let empty = (0..70).map(|rel| {
+            let writer = LayerWriter::image(&objects, root.start()).expect("a layer");
+            let keys = KeyRange {
+                start: key(rel),
+                end: key(rel + 1),
+            };
+            MapEntry::whole(&writer.finish(keys).expect("written"))
+        });
+        let more = map.with(map.sealed(), empty.collect::<Vec<_>>());
+        let id = more.write(&objects).expect("written");
+        let path = root.directory().join("state");
+        let state = fs::read_to_string(&path).expect("a state");
+        let old = root.state().layer_map.expect("a map");
+        let state = state.replace(&old.to_string(), &id.to_string());
+        // The last eight digits are the checksum of the lines before that one.
+        let body = state.trim_end().rfind('\n').expect("lines") + 1;
+        let prefix = state.trim_end().len() - 8;
+        let checksum = crc32c::crc32c(&state.as_bytes()[..body]);
+        fs::write(&path, format!("{}{checksum:08x}\n", &state[..prefix])).expect("written");
+        let chunk = more.objects().next();
+        chunk.expect("a chunk")
+    }
+
+    /// Returns the file of an object.
+    pub fn object(&self, id: &str) -> PathBuf {
+        let (fan, rest) = id.split_at(2);
+        self.inside("objects").join(fan).join(rest)
+    }
+
     /// Sets a setting.
     #[track_caller]
     pub fn set(&self, key: &str, value: &str) {
@@ -190,6 +238,20 @@ impl<'e> TestRepo<'e> {
             .trim()
             .parse()
             .ok()
+    }
+
+    /// Ends the daemon, if one runs, and waits until it is gone.
+    #[track_caller]
+    pub fn quit(&self) {
+        let Some(daemon) = self.daemon() else { return };
+        crate::process::kill(daemon, rustix::process::Signal::TERM);
+        for _ in 0..6_000 {
+            if !Path::new(&format!("/proc/{daemon}")).exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the daemon {daemon} does not end");
     }
 
     /// Returns the process id of an endpoint's postmaster, as its data directory says.
