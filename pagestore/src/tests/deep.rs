@@ -311,6 +311,52 @@ fn what_no_wal_is_kept_for_is_said() {
     assert_eq!(deep.wal_bytes, timeline.sealed().bytes_since(first));
 }
 
+/// The record that switches to the next segment may itself go on in another one, which then holds nothing else.
+#[test]
+fn wal_that_begins_behind_a_switch_is_taken_in() {
+    let repository = Repository::new(Settings {
+        keep_wal: 1 << 20,
+        ..settings()
+    });
+    let timeline = repository.import();
+    let (mut random, mut pen) = (Random(9), Pen::at_end(&timeline));
+    let filler = |len: usize| RecordBuilder::new(VERSION, rmgr::LOGICALMSG, 0).main(&vec![1; len]);
+    let boundary = Lsn(0x20_0000);
+    let mut bytes = Vec::new();
+    while boundary.bytes_since(pen.at) > 60_000 {
+        bytes.extend(pen.write(filler(30_000)).0);
+    }
+    // So that the switch begins 16 bytes before the boundary.
+    let len = (1000..60_000)
+        .step_by(8)
+        .find(|len| pen.clone().write(filler(*len)).1.end + 16 == boundary);
+    bytes.extend(pen.write(filler(len.unwrap())).0);
+    let (switch, span) = pen.write(RecordBuilder::new(VERSION, rmgr::XLOG, rmgr::XLOG_SWITCH));
+    assert_eq!((span.start + 16, span.end), (boundary, Lsn(0x30_0000)));
+    bytes.extend(switch);
+    receive(&timeline, &bytes);
+    timeline.seal().unwrap();
+    let current = page(&mut random);
+    while pen.at < Lsn(0x30_0000 + 0x2000) {
+        let block = NewBlock::new(0, rel(0), 0).image(&current, true, Compression::None);
+        receive(
+            &timeline,
+            &pen.write(RecordBuilder::new(VERSION, rmgr::XLOG, 0xB0).block(block))
+                .0,
+        );
+    }
+    timeline.seal().unwrap();
+    assert_eq!(
+        timeline.wal_start(),
+        boundary,
+        "the segment that holds nothing else is the first"
+    );
+    let deep = fsck_deep(&repository.store, &mut |_, _| true);
+    assert!(deep.findings.is_empty(), "{:?}", deep.findings);
+    assert_eq!(deep.skipped[0].range.end, Lsn(0x30_0000));
+    assert_eq!(deep.wal_bytes, timeline.sealed().bytes_since(Lsn(0x30_0000)));
+}
+
 #[test]
 fn raw_wal_that_is_damaged_is_found_and_what_follows_is_skipped() {
     let mut repository = Repository::new(keeping());

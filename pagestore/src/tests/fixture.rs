@@ -226,6 +226,7 @@ pub(super) fn page(random: &mut Random) -> Page {
 }
 
 /// Writes records where a timeline's WAL ends.
+#[derive(Clone)]
 pub(super) struct Pen {
     params: StreamParams,
     pub at: Lsn,

@@ -27,7 +27,13 @@ impl Timeline {
         let begin = if segment < self.wal_start() {
             self.wal_start()
         } else {
-            self.first_in_page(segment, span.to)?
+            let first = self.first_in_page(segment, span.to)?;
+            if self.is_unwritten(first, span.to)? {
+                // The record that goes on into the segment switched to the next one.
+                Lsn(segment.0 + size)
+            } else {
+                first
+            }
         };
         let mut decoder = WalDecoder::new(self.stream_params(), begin, None);
         let mut at = begin;
@@ -77,6 +83,17 @@ impl Timeline {
             page = page + BLCKSZ as u64;
         }
         Ok(limit)
+    }
+
+    /// Returns true when no record begins at `at`, the end of what is known to be one, though more follow below `limit`.
+    fn is_unwritten(&self, at: Lsn, limit: Lsn) -> Result<bool> {
+        let data = segment::skip_header(at, self.segment_size);
+        let mut length = [0; 4];
+        if data + length.len() as u64 > limit {
+            return Ok(false);
+        }
+        self.wal.read(data, &mut length)?;
+        Ok(length == [0; 4])
     }
 
     pub(super) fn breaks_off(&self, lsn: Lsn, reason: String) -> PageStoreError {
