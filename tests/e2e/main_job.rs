@@ -367,9 +367,17 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
             "refs",
             "commits",
             "layer_maps",
+            "repair",
+            "rederived",
             "booted",
             "findings",
         ],
+    );
+    let checked = repo.json(&["fsck", "--deep", "--repair"]);
+    assert_keys(&checked["repair"], &["repaired", "left", "notes"]);
+    assert_keys(
+        &checked["rederived"],
+        &["wal_bytes", "versions", "images", "skipped"],
     );
     assert_eq!(checked["findings"].as_array().map(Vec::len), Some(0));
     let error = repo.neon(&["show", "nowhere", "--json"]);
