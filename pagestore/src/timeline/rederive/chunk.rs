@@ -33,7 +33,6 @@ pub(super) struct Chunk {
 /// Takes in WAL, chunk by chunk.
 pub(super) struct Chunks<'a> {
     timeline: &'a Timeline,
-    map: Arc<LayerMap>,
     versions: Versions,
     decoder: WalDecoder,
     to: Lsn,
@@ -41,11 +40,10 @@ pub(super) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    /// Begins at `from`, the end of a record; ends at `to`, which `map` reaches.
-    pub(super) fn new(timeline: &'a Timeline, map: Arc<LayerMap>, from: Lsn, to: Lsn) -> Chunks<'a> {
+    /// Begins at `from`, the end of a record; ends at `to`, where a record ends too.
+    pub(super) fn new(timeline: &'a Timeline, from: Lsn, to: Lsn) -> Chunks<'a> {
         Chunks {
             timeline,
-            map,
             versions: timeline.new_versions(),
             decoder: WalDecoder::new(timeline.stream_params(), from, None),
             to,
@@ -63,8 +61,13 @@ impl<'a> Chunks<'a> {
         if self.stopped { Next::Stop } else { Next::End }
     }
 
-    /// Returns the next chunk, none at the end, or when `progress`, which is told of the bytes since its beginning, says so.
-    pub(super) fn next(&mut self, progress: &mut dyn FnMut(u64) -> bool) -> Result<Option<Chunk>> {
+    /// Returns the next chunk, none at the end, or when `progress`, which is told of the bytes since its beginning, says so. The state before it
+    /// is read from `map`.
+    pub(super) fn next(
+        &mut self,
+        map: &Arc<LayerMap>,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<Chunk>> {
         let start = self.at();
         let settings = &self.timeline.core.settings;
         let most_wal = settings.seal_wal_bytes.min(MAX_WAL);
@@ -87,7 +90,7 @@ impl<'a> Chunks<'a> {
                     let broken = |reason: String| self.timeline.breaks_off(span.start, reason);
                     let record = Record::decode(self.timeline.version, raw.bytes)
                         .map_err(|error| broken(error.to_string()))?;
-                    values += self.take(&mut open, start, span, &record, &broken)?;
+                    values += self.take(map, &mut open, span, &record, &broken)?;
                 }
                 Ok(None) => {
                     if !progress(end.bytes_since(start)) {
@@ -124,16 +127,16 @@ impl<'a> Chunks<'a> {
     /// Adds the versions of one record; returns the bytes of their values that are no WAL.
     fn take(
         &mut self,
+        map: &Arc<LayerMap>,
         open: &mut OpenLayer,
-        start: Lsn,
         span: RecordSpan,
         record: &Record,
         broken: &dyn Fn(String) -> PageStoreError,
     ) -> Result<u64> {
         let before = Before {
             timeline: self.timeline,
-            map: &self.map,
-            at: start,
+            map,
+            at: open.range().start,
             open,
         };
         // Every record that redo does not know makes a mark here: which of them a seal kept follows from when it began.

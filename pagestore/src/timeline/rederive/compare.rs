@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 
 use neon_postgres::Page;
@@ -61,10 +61,11 @@ impl Unsound {
 }
 
 /// Compares the versions of a chunk with those of the delta layers of `map`, by all processors at once; none when `stop` said so, which
-/// is asked now and then. `unsound` are the keys that differ below the chunk, and afterwards those in it too.
+/// is asked now and then. Pages and sizes are read from `checked`, which lists the same without images that may be wrong. `unsound` are the keys that differ below the chunk, and afterwards those in it too.
 pub(super) fn compare(
     timeline: &Timeline,
-    map: &Arc<LayerMap>,
+    map: &LayerMap,
+    checked: &LayerMap,
     chunk: &Chunk,
     unsound: &mut Unsound,
     stop: &mut dyn FnMut() -> bool,
@@ -88,7 +89,7 @@ pub(super) fn compare(
                     let Some(keys) = parts.get(number).filter(|_| !ended.load(Ordering::Relaxed)) else {
                         return;
                     };
-                    let mut comparison = Comparison::new(timeline, map, chunk, unsound);
+                    let mut comparison = Comparison::new(timeline, [map, checked], chunk, unsound);
                     let result = comparison.keys(*keys).map(|()| comparison.compared);
                     // Nobody listens any more once the comparison was ended.
                     let _ = tell.send((number, result));
@@ -142,7 +143,10 @@ fn parts(chunk: &Chunk, count: usize) -> Vec<KeyRange> {
 
 struct Comparison<'a> {
     timeline: &'a Timeline,
+    /// What a reader reads by.
     map: &'a LayerMap,
+    /// What is known to be right below the chunk.
+    checked: &'a LayerMap,
     chunk: &'a Chunk,
     unsound: &'a Unsound,
     /// Size before the chunk of the relation that was asked for last.
@@ -162,13 +166,14 @@ struct Stored<'a> {
 impl<'a> Comparison<'a> {
     fn new(
         timeline: &'a Timeline,
-        map: &'a LayerMap,
+        [map, checked]: [&'a LayerMap; 2],
         chunk: &'a Chunk,
         unsound: &'a Unsound,
     ) -> Comparison<'a> {
         Comparison {
             timeline,
             map,
+            checked,
             chunk,
             unsound,
             size_before: None,
@@ -296,9 +301,14 @@ impl<'a> Comparison<'a> {
             .size(rel, lsn)?
             .ok_or(PageStoreError::NoRelation { rel, lsn })?;
         let mut found = Vec::new();
-        self.sealed()
-            .collect(&key.pack(), lsn, size.floor(block), Limit::NONE, &mut found)?;
         let timeline = self.timeline;
+        timeline.sealed_by(self.checked).collect(
+            &key.pack(),
+            lsn,
+            size.floor(block),
+            Limit::NONE,
+            &mut found,
+        )?;
         timeline.rebuild(key, found, || timeline.copied_page(block, &size, 0))
     }
 
@@ -327,7 +337,9 @@ impl<'a> Comparison<'a> {
         match &self.size_before {
             Some((known, size)) if *known == rel => Ok(size.clone()),
             _ => {
-                let size = self.timeline.rel_size_in(self.map, rel, self.chunk.lsns.start)?;
+                let size = self
+                    .timeline
+                    .rel_size_in(self.checked, rel, self.chunk.lsns.start)?;
                 self.size_before = Some((rel, size.clone()));
                 Ok(size)
             }

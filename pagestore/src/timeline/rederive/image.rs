@@ -35,6 +35,17 @@ pub(super) fn any(map: &LayerMap, from: Lsn, to: Lsn) -> bool {
     images.any(|entry| lsns.contains(entry.lsns.end))
 }
 
+/// Returns what `map` lists without the image layers above `lsn`, which are not checked yet, and those that are wrong.
+pub(super) fn checked(map: &LayerMap, lsn: Lsn, suspects: &Suspects) -> Arc<LayerMap> {
+    let is_good = |entry: &MapEntry| {
+        entry.kind == LayerKind::Delta || (entry.lsns.end <= lsn && !suspects.contains(&entry.layer))
+    };
+    Arc::new(LayerMap::new(
+        map.sealed(),
+        map.entries().filter(is_good).collect(),
+    ))
+}
+
 /// Checks the image layers of `map` whose LSN is in `lsns`, oldest first; none when `stop` said so.
 pub(super) fn check(
     timeline: &Timeline,
@@ -48,24 +59,20 @@ pub(super) fn check(
     for entry in images.filter(|entry| lsns.contains(entry.lsns.end)) {
         by_lsn.entry(entry.lsns.end).or_default().push(entry);
     }
-    let mut checked = Checked::default();
+    let mut all = Checked::default();
     for (lsn, images) in by_lsn {
-        let is_base = |entry: &MapEntry| {
-            entry.kind == LayerKind::Delta || (entry.lsns.end < lsn && !suspects.contains(&entry.layer))
-        };
-        let below = LayerMap::new(map.sealed(), map.entries().filter(is_base).collect());
-        let below = Arc::new(below);
+        let below = checked(map, Lsn(lsn.0.saturating_sub(1)), suspects);
         for entry in images {
-            let before = checked.differences.count();
-            if !check_layer(timeline, &below, &entry, &mut checked, stop)? {
+            let before = all.differences.count();
+            if !check_layer(timeline, &below, &entry, &mut all, stop)? {
                 return Ok(None);
             }
-            if checked.differences.count() > before {
+            if all.differences.count() > before {
                 suspects.insert(entry.layer);
             }
         }
     }
-    Ok(Some(checked))
+    Ok(Some(all))
 }
 
 /// Returns false when told to stop.

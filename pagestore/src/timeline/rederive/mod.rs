@@ -155,7 +155,7 @@ impl Run<'_> {
             }
         };
         self.skip(span.from, from, "no WAL is kept");
-        let mut chunks = Chunks::new(self.timeline, Arc::clone(map), from, span.to);
+        let mut chunks = Chunks::new(self.timeline, from, span.to);
         let mut sound = true;
         loop {
             let at = chunks.at();
@@ -180,14 +180,16 @@ impl Run<'_> {
         span: Span,
     ) -> Result<Next> {
         let before = self.found.wal_bytes;
-        let Some(chunk) = chunks.next(&mut |bytes| (self.progress)(before + bytes))? else {
+        let checked = image::checked(map, chunks.at(), &self.suspects);
+        let Some(chunk) = chunks.next(&checked, &mut |bytes| (self.progress)(before + bytes))? else {
             return Ok(chunks.why_none());
         };
         let lsns = chunk.lsns;
         self.found.wal_bytes += lsns.end.bytes_since(lsns.start);
         let done = self.found.wal_bytes;
         let stop = &mut || !(self.progress)(done);
-        let Some(compared) = compare::compare(self.timeline, map, &chunk, &mut self.unsound, stop)? else {
+        let Some(compared) = compare::compare(self.timeline, map, &checked, &chunk, &mut self.unsound, stop)?
+        else {
             return Ok(Next::Stop);
         };
         drop(chunk);
