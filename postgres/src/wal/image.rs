@@ -1,7 +1,27 @@
 //! Full-page images back to pages.
 
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
+
 use super::{BlockImage, Compression, DecodeError};
 use crate::{BLCKSZ, Page};
+
+thread_local! {
+    /// Making one costs more than decompressing a page with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Decompresses a zstd frame; returns its length, none when it is damaged or longer than `dense`.
+fn decompress_zstd(packed: &[u8], dense: &mut [u8]) -> Option<usize> {
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(decompressor) => decompressor,
+            None => decompressor.insert(Decompressor::new().ok()?),
+        };
+        decompressor.decompress_to_buffer(packed, dense).ok()
+    })
+}
 
 /// Returns the page that `packed`, the bytes of `image`, stands for: decompressed, the hole filled with zeros. Its LSN is
 /// the one that the image carries, which is that of the change before.
@@ -20,7 +40,7 @@ pub(super) fn restore(image: &BlockImage, id: u8, packed: &[u8]) -> Result<Page,
         }
         Compression::Pglz => ("pglz", pglz::decompress_into(packed, dense, true)),
         Compression::Lz4 => ("lz4", lz4_flex::block::decompress_into(packed, dense).ok()),
-        Compression::Zstd => ("zstd", zstd::bulk::decompress_to_buffer(packed, dense).ok()),
+        Compression::Zstd => ("zstd", decompress_zstd(packed, dense)),
     };
     if written != Some(length) {
         return Err(failed(method));
