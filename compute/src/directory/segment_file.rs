@@ -33,7 +33,8 @@ impl SegmentFile {
             path: path.to_owned(),
             file,
             at: 0,
-            buffer: Vec::with_capacity(BUFFER),
+            // Most relations are small: it grows with what comes.
+            buffer: Vec::new(),
         })
     }
 
