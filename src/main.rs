@@ -1,5 +1,7 @@
 //! `neon`: git for PostgreSQL, on the command line. Parse, call, print; what is done is done in `neon-repo` and `neon-server`.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator;
 mod cli;
 mod commands;
 mod defaults;
@@ -19,6 +21,8 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    allocator::bound();
     // Only the command's own thread ends the program: the daemon outlives a task that panics.
     match panic::catch_unwind(AssertUnwindSafe(run)) {
         Ok(code) => code,
