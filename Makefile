@@ -4,9 +4,10 @@
 # make file-oracle positions of a regression run against stock recoveries (long; docs/file-oracle.md)
 # make faults      every change to the disk fails, or is the last one before a power cut (long; docs/faults.md)
 # make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
+# make memory      the most memory that each neon process takes, with a gigabyte of data (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 
-.PHONY: build test check fmt quickstart oracle file-oracle faults bench fuzz man setup
+.PHONY: build test check fmt quickstart oracle file-oracle faults bench memory fuzz man setup
 
 build:
 	cargo build --release
@@ -38,6 +39,9 @@ faults:
 
 bench:
 	scripts/bench
+
+memory:
+	scripts/memory
 
 fuzz:
 	scripts/fuzz
