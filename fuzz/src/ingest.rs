@@ -29,14 +29,12 @@ impl State for Items {
         Ok(self.0.get(&key.pack()).cloned())
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>> {
+    fn scan_items(&self, range: KeyRange, f: &mut dyn FnMut(Key, &[u8]) -> Result<()>) -> Result<()> {
         if range.start >= range.end {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let items = self.0.range(range.start..range.end);
-        Ok(items
-            .map(|(key, bytes)| (Key::unpack(key).expect("was packed"), Arc::clone(bytes)))
-            .collect())
+        let mut items = self.0.range(range.start..range.end);
+        items.try_for_each(|(key, bytes)| f(Key::unpack(key).expect("was packed"), bytes))
     }
 }
 
@@ -72,10 +70,10 @@ pub fn run(data: &[u8]) {
         );
         for (key, effect) in effects {
             match effect {
-                Effect::Put(_, Value::Item(bytes)) => {
+                Effect::Put(Value::Item(bytes)) => {
                     items.0.insert(key.pack(), bytes.into());
                 }
-                Effect::Put(_, Value::Absent) => {
+                Effect::Put(Value::Absent) => {
                     items.0.remove(&key.pack());
                 }
                 _ => {}

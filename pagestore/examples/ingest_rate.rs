@@ -24,11 +24,14 @@ impl State for Items {
         Ok(self.0.get(&key.pack()).cloned())
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>, PageStoreError> {
+    fn scan_items(
+        &self,
+        range: KeyRange,
+        f: &mut dyn FnMut(Key, &[u8]) -> Result<(), PageStoreError>,
+    ) -> Result<(), PageStoreError> {
         let items = self.0.range(range.start..range.end);
-        let unpacked =
-            items.filter_map(|(key, bytes)| Key::unpack(key).ok().map(|key| (key, Arc::clone(bytes))));
-        Ok(unpacked.collect())
+        let mut unpacked = items.filter_map(|(key, bytes)| Key::unpack(key).ok().map(|key| (key, bytes)));
+        unpacked.try_for_each(|(key, bytes)| f(key, bytes))
     }
 }
 
@@ -114,17 +117,17 @@ fn main() -> Outcome<()> {
             effects += made.len() as u64;
             for (key, effect) in made {
                 match effect {
-                    Effect::Put(_, Value::Item(item)) => {
+                    Effect::Put(Value::Item(item)) => {
                         puts += item.len() as u64;
                         if key == Key::Checkpoint {
                             checkpoints += item.len() as u64;
                         }
                         items.0.insert(key.pack(), item.into());
                     }
-                    Effect::Put(_, Value::Absent) => {
+                    Effect::Put(Value::Absent) => {
                         items.0.remove(&key.pack());
                     }
-                    Effect::Put(_, Value::Change(change)) => puts += change.len() as u64,
+                    Effect::Put(Value::Change(change)) => puts += change.len() as u64,
                     _ => (),
                 }
             }

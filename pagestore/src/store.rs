@@ -23,8 +23,9 @@ const MAX_DEPTH: usize = 1024;
 pub struct Settings {
     /// Indexed WAL, in bytes, that makes a timeline want a seal.
     pub seal_wal_bytes: u64,
-    /// Indexed versions that make a timeline want a seal; each takes about 60 bytes of memory.
-    pub seal_versions: u64,
+    /// Memory for the index over what is not sealed of a timeline, in bytes: half of it makes the timeline want a seal; when all is used up,
+    /// indexing waits for one.
+    pub index_memory: usize,
     /// A layer is closed at the first key after it has this many bytes.
     pub layer_bytes: u64,
     /// WAL that is kept below the end, in bytes, beyond what is not sealed.
@@ -41,12 +42,12 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             seal_wal_bytes: 64 << 20,
-            seal_versions: 4_000_000,
+            index_memory: 64 << 20,
             layer_bytes: 96 << 20,
             keep_wal: 256 << 20,
             delta_layers: 8,
-            layer_cache: 256 << 20,
-            block_cache: 64 << 20,
+            layer_cache: 32 << 20,
+            block_cache: 32 << 20,
         }
     }
 }

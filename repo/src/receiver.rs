@@ -174,11 +174,11 @@ impl Receiver {
 
     fn wait(&self, wanted: Lsn, limit: Duration, done: impl Fn(&Reached) -> bool) {
         let mut moved = Instant::now();
-        let mut seen = (Lsn::INVALID, Lsn::INVALID);
+        let mut seen = (Lsn::INVALID, 0);
         let mut reached = self.shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
         while !done(&reached) {
             // Indexing may be far behind what a busy server writes; that takes its time.
-            let now = (reached.durable.min(wanted), self.shared.timeline.end());
+            let now = (reached.durable.min(wanted), self.shared.timeline.work());
             if now != seen {
                 (seen, moved) = (now, Instant::now());
             }
@@ -358,7 +358,7 @@ fn index_until_stopped(
     housekeeping_end: Lsn,
     mut on_transaction: Option<OnTransaction>,
 ) {
-    let mut seal: Option<JoinHandle<()>> = None;
+    let mut sealing = Sealing::new(&shared.timeline);
     let mut seen = Lsn::INVALID;
     let mut significant_from = shared.timeline.end().max(housekeeping_end);
     loop {
@@ -373,7 +373,14 @@ fn index_until_stopped(
             seen = reached.durable;
             reached.closed || shared.stop.load(Ordering::SeqCst)
         };
-        match shared.timeline.index_wal() {
+        let indexed = shared.timeline.index_wal_pausing(&mut || {
+            if !stopping {
+                sealing.begin_if_wanted(shared);
+            }
+            let end = shared.timeline.end();
+            shared.update(|reached| reached.indexed = end);
+        });
+        match indexed {
             Ok(end) => {
                 if on_transaction.is_some() && end > significant_from {
                     if crate::history::is_significant_after(&shared.timeline, significant_from)
@@ -399,27 +406,57 @@ fn index_until_stopped(
         if stopping {
             shared.update(|reached| reached.ended = true);
         }
-        if seal.as_ref().is_some_and(JoinHandle::is_finished) {
-            seal = None;
-        }
-        if seal.is_none() && !stopping && shared.timeline.wants_seal() {
-            let timeline = Arc::clone(&shared.timeline);
-            let compactor = Arc::clone(&shared.compactor);
-            seal = std::thread::Builder::new()
-                .name("seal".into())
-                .spawn(move || match timeline.seal() {
-                    Ok(_) => compactor.wake(&timeline),
-                    Err(error) => {
-                        tracing::error!(error = with_causes(&error), "sealing failed; it is tried again");
-                    }
-                })
-                .ok();
-        }
         if stopping {
-            if let Some(seal) = seal {
-                let _ = seal.join();
-            }
+            return sealing.finish();
+        }
+        sealing.begin_if_wanted(shared);
+    }
+}
+
+/// Seals of one timeline, one at a time on a thread of its own.
+struct Sealing {
+    running: Option<JoinHandle<()>>,
+    /// How far it was sealed when compaction was told last.
+    told: Lsn,
+}
+
+impl Sealing {
+    fn new(timeline: &Timeline) -> Sealing {
+        Sealing {
+            running: None,
+            told: timeline.sealed(),
+        }
+    }
+
+    fn begin_if_wanted(&mut self, shared: &Shared) {
+        if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.running = None;
+        }
+        // Indexing seals by itself, too, where memory ends.
+        let sealed = shared.timeline.sealed();
+        if sealed > self.told {
+            self.told = sealed;
+            shared.compactor.wake(&shared.timeline);
+        }
+        if self.running.is_some() || !shared.timeline.wants_seal() {
             return;
+        }
+        let timeline = Arc::clone(&shared.timeline);
+        let compactor = Arc::clone(&shared.compactor);
+        self.running = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn(move || match timeline.seal() {
+                Ok(_) => compactor.wake(&timeline),
+                Err(error) => {
+                    tracing::error!(error = with_causes(&error), "sealing failed; it is tried again");
+                }
+            })
+            .ok();
+    }
+
+    fn finish(self) {
+        if let Some(running) = self.running {
+            let _ = running.join();
         }
     }
 }

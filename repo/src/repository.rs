@@ -185,11 +185,24 @@ impl Repository {
 /// Returns the page store's sizes as configured.
 fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
     let mut settings = neon_pagestore::Settings::default();
-    if let Some(megabytes) = config
-        .get("pagestore.seal_megabytes")?
-        .and_then(|n| n.parse::<u64>().ok())
-    {
-        settings.seal_wal_bytes = megabytes.max(1) << 20;
+    let bytes = |key: &str| -> Result<Option<u64>> {
+        let megabytes = config.get(key)?.and_then(|number| number.parse::<u64>().ok());
+        Ok(megabytes.map(|megabytes| megabytes.max(1) << 20))
+    };
+    let memory = |key: &str| -> Result<Option<usize>> {
+        Ok(bytes(key)?.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
+    };
+    if let Some(wal) = bytes("pagestore.seal_megabytes")? {
+        settings.seal_wal_bytes = wal;
+    }
+    if let Some(index) = memory("pagestore.index_megabytes")? {
+        settings.index_memory = index;
+    }
+    if let Some(layers) = memory("pagestore.layer_cache_megabytes")? {
+        settings.layer_cache = layers;
+    }
+    if let Some(blocks) = memory("pagestore.block_cache_megabytes")? {
+        settings.block_cache = blocks;
     }
     Ok(settings)
 }

@@ -12,6 +12,9 @@ use crate::session::Session;
 /// pagestore.seal_megabytes, pagestore.seal_seconds, pagestore.compaction (on or off), gc.auto (on or off), gc.interval, gc.grace and
 /// gc.reflog (as 36h, 7d), retention.keep and retention.keep_wal ('neon retention' explains them).
 ///
+/// Memory, which a daemon or command reads when it begins: pagestore.index_megabytes (WAL that is not in layers, of each branch that
+/// is written), pagestore.layer_cache_megabytes and pagestore.block_cache_megabytes (layers that are read).
+///
 /// They are kept in .neon/config.toml; comments there stay. The defaults of a user are in neon/config.toml of the configuration
 /// directory (~/.config), or in the directory that NEON_HOME names: author, pg_version, pg_dirs.
 #[derive(Debug, clap::Args)]

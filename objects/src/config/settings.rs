@@ -66,6 +66,24 @@ pub const SETTINGS: &[SettingSpec] = &[
         doc: "Megabytes of WAL after which a timeline is sealed in the background",
     },
     SettingSpec {
+        key: "pagestore.index_megabytes",
+        kind: SettingKind::Number { min: 1, max: 65536 },
+        default: "64",
+        doc: "Memory for the index over WAL of a timeline that is not sealed: with half of it the timeline is sealed, with all of it indexing waits",
+    },
+    SettingSpec {
+        key: "pagestore.layer_cache_megabytes",
+        kind: SettingKind::Number { min: 1, max: 65536 },
+        default: "32",
+        doc: "Memory for block indexes and filters of layers",
+    },
+    SettingSpec {
+        key: "pagestore.block_cache_megabytes",
+        kind: SettingKind::Number { min: 1, max: 65536 },
+        default: "32",
+        doc: "Memory for decompressed blocks of layers",
+    },
+    SettingSpec {
         key: "pagestore.seal_seconds",
         kind: SettingKind::Number {
             min: 1,

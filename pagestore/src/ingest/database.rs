@@ -10,7 +10,7 @@ use neon_redo::change::{Change, HEAP_BLOCKS_PER_VM_PAGE};
 use neon_types::{Fork, Key, KeyRange, RelTag};
 
 use super::sizes::Sizes;
-use super::{Ingest, Step, full_xid, heap, known};
+use super::{Effect, Ingest, Step, full_xid, heap, known};
 use crate::items::{Database, RelMap, RelSize, Tablespace};
 use crate::{Result, Value};
 
@@ -55,14 +55,14 @@ impl Ingest {
             start: Key::Tablespace { spc: 0 }.pack(),
             end: Key::Tablespace { spc: u32::MAX }.pack().next(),
         };
-        let found = step.state.scan_items(all)?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(key, _)| match key {
-                Key::Tablespace { spc } => Some(spc),
-                _ => None,
-            })
-            .collect())
+        let mut found = Vec::new();
+        step.state.scan_items(all, &mut |key, _| {
+            if let Key::Tablespace { spc } = key {
+                found.push(spc);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     pub(super) fn smgr(&mut self, step: &mut Step<'_>) -> Result<()> {
@@ -124,7 +124,6 @@ impl Ingest {
                 source_db,
                 source_spc,
             }) => {
-                self.drop_relations(spc, db, step)?;
                 self.copy_relations((source_spc, source_db), (spc, db), step)?;
                 self.put_database(spc, db, step);
             }
@@ -148,28 +147,39 @@ impl Ingest {
 
     /// Every relation of the database is gone.
     fn drop_relations(&mut self, spc: u32, db: u32, step: &mut Step<'_>) -> Result<()> {
-        for (rel, _) in Sizes::of_database(spc, db, step.state)? {
-            self.sizes.drop_fork(rel, step.state)?;
-        }
+        let Step { state, out, .. } = step;
+        Sizes::of_database(spc, db, *state, &mut |rel, _| {
+            out.push((Key::RelSize(rel), Effect::Put(Value::Absent)));
+        })?;
+        self.sizes.forget_database(spc, db);
         Ok(())
     }
 
-    /// Every relation of one database appears in another, as it is now. No page is copied: the new relation says where its
-    /// blocks are to be read.
+    /// Every relation of one database appears in another, as it is now, and nothing else is there any more. No page is copied: the new
+    /// relation says where its blocks are to be read.
     fn copy_relations(&mut self, source: (u32, u32), target: (u32, u32), step: &mut Step<'_>) -> Result<()> {
         let creator = self.creator(step)?;
-        for (rel, size) in Sizes::of_database(source.0, source.1, step.state)? {
-            let copy = RelTag {
-                spc: target.0,
-                db: target.1,
-                ..rel
-            };
+        let (spc, db) = target;
+        // Left by a copy that never ended. Scans are in the order of tags.
+        let mut left = Vec::new();
+        Sizes::of_database(spc, db, step.state, &mut |rel, _| left.push(rel))?;
+        let Step { state, out, end, .. } = step;
+        let mut left = left.into_iter().peekable();
+        Sizes::of_database(source.0, source.1, *state, &mut |rel, size| {
+            let copy = RelTag { spc, db, ..rel };
+            while let Some(gone) = left.next_if(|left| *left <= copy) {
+                if gone != copy {
+                    out.push((Key::RelSize(gone), Effect::Put(Value::Absent)));
+                }
+            }
             let size = RelSize {
                 creator: Some(creator),
-                ..RelSize::copied(rel, step.end, size.size)
+                ..RelSize::copied(rel, *end, size.size)
             };
-            self.sizes.set(copy, size);
-        }
+            out.push((Key::RelSize(copy), Effect::Put(Value::Item(size.encode()))));
+        })?;
+        out.extend(left.map(|gone| (Key::RelSize(gone), Effect::Put(Value::Absent))));
+        self.sizes.forget_database(spc, db);
         let map = |(spc, db): (u32, u32)| Key::RelMap { spc, db };
         if let Some(bytes) = step.state.item(map(source))? {
             step.put(map(target), Value::Item(bytes.to_vec()));

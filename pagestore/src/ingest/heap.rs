@@ -106,10 +106,7 @@ pub(super) fn clear_map(
     for (page, slots) in pages {
         if exists(vm, page, sizes, state)? {
             let key = Key::Block(vm, page);
-            out.push((
-                key,
-                Effect::Put(key, Value::Change(Change::ClearVm(slots).encode())),
-            ));
+            out.push((key, Effect::Put(Value::Change(Change::ClearVm(slots).encode()))));
         }
     }
     Ok(())

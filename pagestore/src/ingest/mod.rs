@@ -15,28 +15,28 @@ mod slru;
 mod xact;
 mod xlog;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use neon_postgres::PgVersion;
 use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::wal::{DecodeError, Record, rmgr};
-use neon_types::{Fork, Key, KeyRange, Lsn};
+use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey};
 
 use crate::items::OriginProgress;
 use crate::{PageStoreError, Result, Value};
 
 pub(crate) use xact::full_xid;
 
-/// Effects that are compared each with each; more are put into a set.
+/// Effects that are compared each with each; more are sorted.
 const FEW_EFFECTS: usize = 16;
 
 /// The newest state, as ingest sees it: everything that earlier records did.
 pub trait State {
     /// Returns the newest value of a metadata item, None when it does not exist.
     fn item(&self, key: Key) -> Result<Option<Arc<[u8]>>>;
-    /// Returns the newest values of the metadata items of a range of keys, those that exist, in key order.
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>>;
+    /// Calls `f` with the newest value of each metadata item that exists in a range of keys, in key order. There may be millions.
+    fn scan_items(&self, range: KeyRange, f: &mut dyn FnMut(Key, &[u8]) -> Result<()>) -> Result<()>;
 }
 
 /// One effect of one record.
@@ -48,7 +48,7 @@ pub enum Effect {
         index: usize,
     },
     /// A change, an item, or an absence: the new version of the key.
-    Put(Key, Value),
+    Put(Value),
 }
 
 /// Turns records into effects. Keeps what it looked up, all of which can be looked up again.
@@ -77,7 +77,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn put(&mut self, key: Key, value: Value) {
-        self.out.push((key, Effect::Put(key, value)));
+        self.out.push((key, Effect::Put(value)));
     }
 
     /// Returns a closure for `map_err`: the record's own data is not what its kind has.
@@ -104,11 +104,10 @@ fn known<T>(decoded: std::result::Result<T, DecodeError>) -> std::result::Result
 /// Returns a key that has more than one effect.
 fn twice(effects: &[(Key, Effect)]) -> Option<Key> {
     if effects.len() > FEW_EFFECTS {
-        let mut seen = HashSet::with_capacity(effects.len());
-        return effects
-            .iter()
-            .find(|(key, _)| !seen.insert(*key))
-            .map(|(key, _)| *key);
+        let mut keys: Vec<PackedKey> = effects.iter().map(|(key, _)| key.pack()).collect();
+        keys.sort_unstable();
+        let pair = keys.array_windows().find(|[one, other]| one == other);
+        return pair.and_then(|[key, _]| Key::unpack(key).ok());
     }
     let mut rest = effects;
     while let Some(((key, _), others)) = rest.split_first() {

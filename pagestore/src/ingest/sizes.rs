@@ -8,8 +8,9 @@ use super::State;
 use crate::items::RelSize;
 use crate::{PageStoreError, Result};
 
-/// Relations that are remembered at most: beyond that everything is forgotten and looked up again.
-const MAX_REMEMBERED: usize = 1 << 17;
+/// Relations, and cuts of theirs, that are remembered at most, about 8 MiB each: beyond that everything is forgotten and looked up again.
+const MAX_REMEMBERED: usize = 1 << 16;
+const MAX_CUTS: usize = 1 << 19;
 
 /// How far, in bytes of WAL, the lock of a new relation may be from the record that created it.
 const NEAR: u64 = 1 << 20;
@@ -20,6 +21,8 @@ pub(super) struct Sizes {
     known: HashMap<RelTag, Known>,
     /// Relations whose size changed in the record at hand, once each.
     changed: Vec<RelTag>,
+    /// Cuts that came with what is known, at least.
+    cuts: usize,
 }
 
 /// What is known of a relation.
@@ -133,30 +136,31 @@ impl Sizes {
         Ok(())
     }
 
-    /// The record replaces whatever `rel` was.
-    pub(super) fn set(&mut self, rel: RelTag, size: RelSize) {
-        let changed = self.known.get(&rel).is_some_and(|known| known.changed);
-        let size = Some(size);
-        self.known.insert(rel, Known { size, changed });
-        self.mark(rel);
+    /// The record at hand changes all relations of a database in a tablespace by itself: what is known of them is no more so.
+    pub(super) fn forget_database(&mut self, spc: u32, db: u32) {
+        self.known.retain(|rel, _| (rel.spc, rel.db) != (spc, db));
     }
 
-    /// Returns the relation forks of a database in a tablespace, as they were before the record at hand.
-    pub(super) fn of_database(spc: u32, db: u32, state: &dyn State) -> Result<Vec<(RelTag, RelSize)>> {
+    /// Calls `f` with the relation forks of a database in a tablespace, as they were before the record at hand, in order.
+    pub(super) fn of_database(
+        spc: u32,
+        db: u32,
+        state: &dyn State,
+        f: &mut dyn FnMut(RelTag, RelSize),
+    ) -> Result<()> {
         let rel = |rel, fork| Key::RelSize(RelTag { spc, db, rel, fork }).pack();
         let range = KeyRange {
             start: rel(0, Fork::Main),
             end: rel(u32::MAX, Fork::Init).next(),
         };
-        let mut sizes = Vec::new();
-        for (key, bytes) in state.scan_items(range)? {
+        state.scan_items(range, &mut |key, bytes| {
             if let Key::RelSize(tag) = key {
-                let size = RelSize::decode(&bytes)
+                let size = RelSize::decode(bytes)
                     .map_err(|error| PageStoreError::damaged(format!("{key:?}"), error))?;
-                sizes.push((tag, size));
+                f(tag, size);
             }
-        }
-        Ok(sizes)
+            Ok(())
+        })
     }
 
     /// Returns what changed since the last call: the new size of each relation, None for one that was dropped.
@@ -166,11 +170,13 @@ impl Sizes {
             .filter_map(|rel| {
                 let known = self.known.get_mut(&rel)?;
                 known.changed = false;
+                self.cuts += known.size.as_ref().map_or(0, |size| size.cuts.len());
                 Some((rel, known.size.clone()))
             })
             .collect();
-        if self.known.len() > MAX_REMEMBERED {
+        if self.known.len() > MAX_REMEMBERED || self.cuts > MAX_CUTS {
             self.known.clear();
+            self.cuts = 0;
         }
         changes
     }
@@ -197,6 +203,7 @@ impl Sizes {
                     ),
                     None => None,
                 };
+                self.cuts += size.as_ref().map_or(0, |size| size.cuts.len());
                 Ok(vacant.insert(Known { size, changed: false }))
             }
         }

@@ -292,10 +292,7 @@ impl Slrus {
         }
         put_segments(kind, segments, out)?;
         for page in removed {
-            out.push((
-                Key::SlruPage { kind, page },
-                Effect::Put(Key::SlruPage { kind, page }, Value::Absent),
-            ));
+            out.push((Key::SlruPage { kind, page }, Effect::Put(Value::Absent)));
         }
         Ok(())
     }
@@ -311,13 +308,13 @@ fn put_segments(kind: SlruKind, segments: &SlruSegments, out: &mut Effects) -> R
     let key = Key::SlruSegments(kind);
     // One version of a key for each record: the last counts.
     out.retain(|(known, _)| *known != key);
-    out.push((key, Effect::Put(key, Value::Item(segments.encode()))));
+    out.push((key, Effect::Put(Value::Item(segments.encode()))));
     Ok(())
 }
 
 fn put_change(kind: SlruKind, page: u64, change: &Change, out: &mut Effects) {
     let key = Key::SlruPage { kind, page };
-    out.push((key, Effect::Put(key, Value::Change(change.encode()))));
+    out.push((key, Effect::Put(Value::Change(change.encode()))));
 }
 
 /// Sorts transactions into pages of `per_page`; a page's are in the order in which they come.

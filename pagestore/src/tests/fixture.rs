@@ -52,7 +52,6 @@ impl Random {
 pub(super) fn settings() -> Settings {
     Settings {
         seal_wal_bytes: 1 << 20,
-        seal_versions: 1000,
         layer_bytes: 60_000,
         keep_wal: 0,
         ..Settings::default()
@@ -92,6 +91,12 @@ impl Repository {
     /// Forgets everything in memory.
     pub(super) fn reopen(&mut self) {
         self.store = open(&self.path, self.settings);
+    }
+
+    /// The same, with other sizes from then on.
+    pub(super) fn reopen_with(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.reopen();
     }
 
     /// Makes the timeline of an empty cluster.

@@ -167,7 +167,7 @@ fn a_seal_that_ingest_overtakes_makes_no_deltas() {
     // What was set aside stays so, and waits for the next call.
     fail_once_here("seal-after-layer");
     assert!(timeline.seal().is_err());
-    write(3 * settings().seal_versions);
+    write(3000);
     timeline.seal().unwrap();
     assert_eq!(deltas(&versions(&timeline, &repository)), 0);
     timeline.seal().unwrap();

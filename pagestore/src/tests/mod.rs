@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on WAL that is written here, record by record.
 
+mod allocation;
 mod compact;
 mod deep;
 mod fixture;
@@ -8,6 +9,7 @@ mod images;
 mod kill;
 mod layers;
 mod model;
+mod relations;
 mod retain;
 mod transfer;
 mod wal;

@@ -577,3 +577,46 @@ fn usage_shares_layers_out_to_relations() {
         assert!(grown > 2000, "{number}: {grown}");
     }
 }
+
+/// What is indexed and not sealed has a bound in memory, whoever indexes: one who receives, one who opens.
+#[test]
+fn indexing_seals_when_memory_is_full() {
+    const ROOM: usize = 64 << 10;
+    let tight = Settings {
+        index_memory: ROOM,
+        ..settings()
+    };
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(41);
+    let mut pen = Pen::at_end(&timeline);
+    let current = page(&mut random);
+    let mut write = |blocks: std::ops::Range<u32>| -> Vec<u8> {
+        let records = blocks.map(|block| {
+            let block = NewBlock::new(0, rel(2), block).image(&current, true, Compression::None);
+            pen.write(RecordBuilder::new(VERSION, 0, 0xB0).block(block)).0
+        });
+        records.collect::<Vec<_>>().concat()
+    };
+    receive(&timeline, &write(0..1500));
+    assert_eq!(timeline.sealed(), START, "there is room for it");
+    let end = timeline.end();
+    drop(timeline);
+    repository.reopen_with(tight);
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert_eq!(timeline.end(), end, "all of it is indexed");
+    assert!(timeline.sealed() > START, "and most of it sealed");
+    // An error of the seal is told, and loses nothing.
+    fail_once_here("seal-after-layer");
+    timeline.append_wal(end, &write(1500..3000)).unwrap();
+    timeline.sync_wal().unwrap();
+    assert!(timeline.index_wal().is_err());
+    let stuck = timeline.end();
+    assert!(stuck >= end && stuck < timeline.received_end());
+    assert_eq!(timeline.index_wal().unwrap(), timeline.received_end());
+    assert!(timeline.sealed() > stuck);
+    for block in [0, 1499, 1500, 2999] {
+        let found = timeline.get_page(rel(2), block, timeline.end()).unwrap();
+        assert_eq!(found.as_bytes()[8..], current.as_bytes()[8..], "all but the LSN");
+    }
+}

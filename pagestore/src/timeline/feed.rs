@@ -12,6 +12,9 @@ use crate::boundaries::RecordSpan;
 use crate::{PageStoreError, Result, State};
 
 const CHUNK: usize = 1 << 20;
+/// Chunks that are indexed at a time.
+const CHUNKS: usize = 4;
+
 /// What indexing needs between calls.
 pub(crate) struct Indexer {
     /// None before the first record and after a failure.
@@ -41,6 +44,17 @@ impl Indexer {
     }
 }
 
+/// How far indexing went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Indexed {
+    /// To the end of what was received.
+    All,
+    /// As far as is done at a time.
+    Some,
+    /// To the end of what may be held in memory.
+    Full,
+}
+
 struct Newest<'a>(&'a Timeline);
 
 impl State for Newest<'_> {
@@ -48,13 +62,8 @@ impl State for Newest<'_> {
         self.0.value(key, self.0.end())
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>> {
-        let mut items = Vec::new();
-        self.0.scan_items(range, self.0.end(), &mut |key, bytes| {
-            items.push((key, bytes.into()));
-            Ok(())
-        })?;
-        Ok(items)
+    fn scan_items(&self, range: KeyRange, f: &mut dyn FnMut(Key, &[u8]) -> Result<()>) -> Result<()> {
+        self.0.scan_items(range, self.0.end(), f)
     }
 }
 
@@ -88,38 +97,69 @@ impl Timeline {
 
     /// Gives up everything that is not known to be durable (law 10) and returns the end of the last whole record that is.
     pub fn reopen_wal(&self) -> Result<Lsn> {
-        let mut indexer = lock(&self.indexer);
-        self.reopen(&mut indexer)?;
+        if self.reopen(&mut lock(&self.indexer))? {
+            self.index_and_seal(&mut || ())?;
+        }
         Ok(self.end())
     }
 
-    fn reopen(&self, indexer: &mut Indexer) -> Result<()> {
+    /// Returns true when what was indexed was more than what is durable: it is to be indexed again.
+    fn reopen(&self, indexer: &mut Indexer) -> Result<bool> {
         let durable = self.wal.reopen()?;
-        if durable < self.end() {
+        let less = durable < self.end();
+        if less {
             self.forget_open(indexer)?;
-            self.index_all(indexer)?;
         }
-        Ok(())
+        Ok(less)
     }
 
     /// Decodes and indexes the whole records among the received bytes and returns [`Timeline::end`]. After a failed fsync it does
-    /// [`Timeline::reopen_wal`] first, so that receiving again from what it returns is all that a receiver has to do.
+    /// [`Timeline::reopen_wal`] first, so that receiving again from what it returns is all that a receiver has to do. Seals on the way
+    /// when the index has no more room in memory.
     ///
     /// Errors: [`PageStoreError::BrokenWal`] when the bytes after the last whole record are no WAL of this timeline: they
     /// have to be received again from [`Timeline::end`].
     pub fn index_wal(&self) -> Result<Lsn> {
-        let mut indexer = lock(&self.indexer);
-        if self.wal.is_poisoned() {
-            self.reopen(&mut indexer)?;
+        self.index_wal_pausing(&mut || ())
+    }
+
+    /// As [`Timeline::index_wal`], and calls `pause` every few megabytes: to begin a seal on another thread, for instance, so that
+    /// indexing need not wait for one.
+    pub fn index_wal_pausing(&self, pause: &mut dyn FnMut()) -> Result<Lsn> {
+        {
+            let mut indexer = lock(&self.indexer);
+            if self.wal.is_poisoned() {
+                self.reopen(&mut indexer)?;
+            }
         }
-        self.index_all(&mut indexer)?;
+        self.index_and_seal(pause)?;
         Ok(self.end())
     }
 
-    pub(super) fn index_all(&self, indexer: &mut Indexer) -> Result<()> {
+    /// Indexes everything that was received, and seals where that takes more memory than it may.
+    pub(super) fn index_and_seal(&self, pause: &mut dyn FnMut()) -> Result<()> {
+        loop {
+            // A seal takes the same lock: it is let go first.
+            let indexed = self.index_some(&mut lock(&self.indexer))?;
+            match indexed {
+                Indexed::All => return Ok(()),
+                Indexed::Some => pause(),
+                Indexed::Full => {
+                    // A seal that is running may make room.
+                    drop(lock(&self.sealing));
+                    if self.is_full() {
+                        self.seal()?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn index_some(&self, indexer: &mut Indexer) -> Result<Indexed> {
         let result = self.index_received(indexer);
         // Also what was indexed before an error is history.
-        let result = result.and(indexer.ladder.feed(&self.wal, self.end()));
+        let fed = indexer.ladder.feed(&self.wal, self.end());
+        let result = result.and_then(|indexed| fed.map(|()| indexed));
         if result.is_err() {
             // Caches may be ahead of what was indexed.
             indexer.reset(self.new_versions());
@@ -127,9 +167,12 @@ impl Timeline {
         result
     }
 
-    fn index_received(&self, indexer: &mut Indexer) -> Result<()> {
+    fn index_received(&self, indexer: &mut Indexer) -> Result<Indexed> {
         let mut chunk = Vec::new();
-        loop {
+        for _ in 0..CHUNKS {
+            if self.is_full() {
+                return Ok(Indexed::Full);
+            }
             let (epoch, received) = self.wal.epoch();
             let mut decoder = match indexer.decoder.take() {
                 Some((decoder, seen)) if seen == epoch => decoder,
@@ -145,9 +188,10 @@ impl Timeline {
             }
             indexer.decoder = Some((decoder, epoch));
             if fed + len as u64 >= received {
-                return Ok(());
+                return Ok(Indexed::All);
             }
         }
+        Ok(Indexed::Some)
     }
 
     fn new_decoder(&self) -> Result<WalDecoder> {
@@ -197,6 +241,7 @@ impl Timeline {
                 .map_err(|_| broken(format!("{key:?} has two changes that need each other")))?;
         }
         memory.open.close_record(span, commit_time);
+        self.worked();
         self.set_end(end);
         Ok(())
     }

@@ -83,6 +83,7 @@ pub struct Timeline {
     state: Mutex<TimelineState>,
     memory: RwLock<Memory>,
     end: AtomicU64,
+    work: AtomicU64,
     wal: Wal,
     indexer: Mutex<Indexer>,
     sealing: Mutex<()>,
@@ -157,6 +158,7 @@ impl Timeline {
             core,
             registry,
             end: AtomicU64::new(state.sealed.0),
+            work: AtomicU64::new(0),
             memory: RwLock::new(Memory {
                 open: OpenLayer::new(state.sealed),
                 frozen: None,
@@ -185,8 +187,7 @@ impl Timeline {
             let _sealing = lock(&self.sealing);
             self.adopt_map()?;
         }
-        let mut indexer = lock(&self.indexer);
-        match self.index_all(&mut indexer) {
+        match self.index_and_seal(&mut || ()) {
             Err(PageStoreError::BrokenWal { lsn, reason, .. }) => {
                 tracing::debug!(timeline = %self.id, %lsn, reason, "the WAL that is held ends here");
                 Ok(())
@@ -221,6 +222,15 @@ impl Timeline {
 
     fn set_end(&self, end: Lsn) {
         self.end.store(end.0, Ordering::Release);
+    }
+
+    fn worked(&self) {
+        self.work.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns a number that grows while WAL is indexed or sealed, for those who wait as long as something moves.
+    pub fn work(&self) -> u64 {
+        self.work.load(Ordering::Relaxed)
     }
 
     /// Returns its id.

@@ -1,12 +1,18 @@
 //! The part of a timeline that is not sealed: an index in memory over its WAL.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use neon_types::{Key, KeyRange, Lsn, LsnRange, PackedKey};
 
 use crate::boundaries::{RecordSpan, Run};
 use crate::value::Value;
+
+/// Memory that a key with its first version takes, in bytes: a tree filled in order has nodes that are a little more than half full.
+const KEY_COST: usize = (size_of::<PackedKey>() + size_of::<KeyVersions>()) * 2;
+/// Memory that an allocation takes beside what was asked for, in bytes.
+const ALLOCATION_COST: usize = 16;
 
 /// Where one version is.
 #[derive(Clone, Debug)]
@@ -15,6 +21,31 @@ pub(crate) enum Slot {
     Wal { start: Lsn, index: u8 },
     /// Here: what no block reference tells.
     Put(Arc<Value>),
+    /// Here: the key does not exist any more.
+    Absent,
+}
+
+impl Slot {
+    /// Returns where to keep a value that no block reference tells.
+    pub(crate) fn of(value: Value) -> Slot {
+        match value {
+            Value::Absent => Slot::Absent,
+            value => Slot::Put(Arc::new(value)),
+        }
+    }
+
+    /// Returns about how much memory it takes besides itself, in bytes.
+    fn memory(&self) -> usize {
+        let Slot::Put(value) = self else { return 0 };
+        let bytes = match value.as_ref() {
+            Value::Image(page) => page.as_bytes().len(),
+            Value::Record(bytes) | Value::Change(bytes) | Value::Delta(bytes) | Value::Item(bytes) => {
+                bytes.capacity()
+            }
+            Value::Absent => 0,
+        };
+        size_of::<Value>() + bytes + 2 * ALLOCATION_COST
+    }
 }
 
 /// One version of a key.
@@ -26,13 +57,63 @@ pub(crate) struct OpenVersion {
     pub slot: Slot,
 }
 
-/// Versions made by records that end in an LSN range, by key.
+/// The versions of one key, oldest first. Most keys of a mass of new relations have a single one.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyVersions {
+    /// The only one.
+    One(OpenVersion),
+    /// Several, or none while they are being put together.
+    Many(Vec<OpenVersion>),
+}
+
+impl KeyVersions {
+    pub(crate) fn as_slice(&self) -> &[OpenVersion] {
+        match self {
+            KeyVersions::One(version) => std::slice::from_ref(version),
+            KeyVersions::Many(versions) => versions,
+        }
+    }
+
+    fn last_mut(&mut self) -> Option<&mut OpenVersion> {
+        match self {
+            KeyVersions::One(version) => Some(version),
+            KeyVersions::Many(versions) => versions.last_mut(),
+        }
+    }
+
+    /// Adds the newest one; returns how much more memory the list takes, in bytes.
+    fn push(&mut self, version: OpenVersion) -> usize {
+        let versions = match self {
+            KeyVersions::Many(versions) => versions,
+            KeyVersions::One(_) => {
+                let KeyVersions::One(first) = std::mem::replace(self, KeyVersions::Many(Vec::new())) else {
+                    return 0;
+                };
+                *self = KeyVersions::Many(vec![first, version]);
+                return 2 * size_of::<OpenVersion>() + ALLOCATION_COST;
+            }
+        };
+        let before = versions.capacity();
+        versions.push(version);
+        (versions.capacity() - before) * size_of::<OpenVersion>()
+    }
+
+    fn of(versions: &[OpenVersion]) -> Option<KeyVersions> {
+        match versions {
+            [] => None,
+            [version] => Some(KeyVersions::One(version.clone())),
+            versions => Some(KeyVersions::Many(versions.to_vec())),
+        }
+    }
+}
+
+/// KeyVersions made by records that end in an LSN range, by key.
 #[derive(Debug)]
 pub(crate) struct OpenLayer {
     range: LsnRange,
-    keys: BTreeMap<PackedKey, Vec<OpenVersion>>,
+    keys: BTreeMap<PackedKey, KeyVersions>,
     runs: BTreeMap<u64, Run>,
-    versions: u64,
+    memory: usize,
 }
 
 /// Two effects of one record on one key, of which the second needs the first.
@@ -45,7 +126,7 @@ impl OpenLayer {
             range: LsnRange { start, end: start },
             keys: BTreeMap::new(),
             runs: BTreeMap::new(),
-            versions: 0,
+            memory: 0,
         }
     }
 
@@ -54,26 +135,29 @@ impl OpenLayer {
         self.range
     }
 
-    /// Returns the number of versions.
-    pub(crate) fn versions(&self) -> u64 {
-        self.versions
+    /// Returns about how much memory it takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Adds a version at an LSN that is not below the last one's.
     pub(crate) fn put(&mut self, key: PackedKey, version: OpenVersion) -> Result<(), TwoChanges> {
-        let versions = self.keys.entry(key).or_default();
-        if let Some(last) = versions.last_mut()
-            && last.lsn == version.lsn
-        {
-            // One key has one version at one LSN: the later effect of a record wins if it does not need the earlier.
-            if !version.whole {
-                return Err(TwoChanges);
+        self.memory += version.slot.memory();
+        match self.keys.entry(key) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(KeyVersions::One(version));
+                self.memory += KEY_COST;
             }
-            *last = version;
-            return Ok(());
+            Entry::Occupied(mut occupied) => {
+                let versions = occupied.get_mut();
+                match versions.last_mut().filter(|last| last.lsn == version.lsn) {
+                    // One key has one version at one LSN: the later effect of a record wins if it does not need the earlier.
+                    Some(_) if !version.whole => return Err(TwoChanges),
+                    Some(last) => *last = version,
+                    None => self.memory += versions.push(version),
+                }
+            }
         }
-        versions.push(version);
-        self.versions += 1;
         Ok(())
     }
 
@@ -100,7 +184,7 @@ impl OpenLayer {
         {
             return;
         }
-        let versions = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let versions = self.keys.get(key).map_or(&[][..], KeyVersions::as_slice);
         let below = versions.partition_point(|version| version.lsn <= lsn);
         for version in versions.get(..below).unwrap_or_default().iter().rev() {
             if version.lsn <= floor || !f(version) {
@@ -130,16 +214,15 @@ impl OpenLayer {
         &self,
         range: std::ops::Range<PackedKey>,
         lsn: Lsn,
-    ) -> Vec<(PackedKey, Vec<OpenVersion>)> {
+    ) -> Vec<(PackedKey, KeyVersions)> {
         let mut found = Vec::new();
         for (key, versions) in self.keys.range(range) {
+            let versions = versions.as_slice();
             let below = versions.partition_point(|version| version.lsn <= lsn);
             let seen = versions.get(..below).unwrap_or_default();
             let first = seen.iter().rposition(|version| version.whole).unwrap_or(0);
-            let needed = seen.get(first..).unwrap_or_default();
-            if !needed.is_empty() {
-                found.push((*key, needed.to_vec()));
-            }
+            let needed = KeyVersions::of(seen.get(first..).unwrap_or_default());
+            found.extend(needed.map(|needed| (*key, needed)));
         }
         found
     }
@@ -154,19 +237,19 @@ impl OpenLayer {
                     slot: Slot::Put(Arc::new(Value::Item(run.encode()))),
                 };
                 self.keys
-                    .insert(Key::Boundaries { mebibyte }.pack(), vec![version]);
-                self.versions += 1;
+                    .insert(Key::Boundaries { mebibyte }.pack(), KeyVersions::One(version));
             }
         }
     }
 
     /// Returns all versions in key order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackedKey, &Vec<OpenVersion>)> {
-        self.keys.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackedKey, &[OpenVersion])> {
+        self.keys.iter().map(|(key, versions)| (key, versions.as_slice()))
     }
 
     /// Returns the versions of the keys of a range, in key order.
-    pub(crate) fn within(&self, keys: KeyRange) -> impl Iterator<Item = (&PackedKey, &Vec<OpenVersion>)> {
-        self.keys.range(keys.start..keys.end)
+    pub(crate) fn within(&self, keys: KeyRange) -> impl Iterator<Item = (&PackedKey, &[OpenVersion])> {
+        let keys = self.keys.range(keys.start..keys.end);
+        keys.map(|(key, versions)| (key, versions.as_slice()))
     }
 }

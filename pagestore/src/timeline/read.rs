@@ -92,6 +92,7 @@ impl Timeline {
     pub(crate) fn resolve(&self, version: OpenVersion) -> Result<Found> {
         let value = match version.slot {
             Slot::Put(value) => Arc::unwrap_or_clone(value),
+            Slot::Absent => Value::Absent,
             Slot::Wal { start, .. } => Value::Record(self.wal.record(start, version.lsn)?),
         };
         Ok(Found {

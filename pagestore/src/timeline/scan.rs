@@ -9,7 +9,7 @@ use neon_postgres::Page;
 use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey, RelTag};
 
 use super::history::first_block_key;
-use super::open::{OpenLayer, OpenVersion};
+use super::open::{KeyVersions, OpenLayer};
 use super::read::Found;
 use super::wal::Pin;
 use super::{Timeline, read};
@@ -23,8 +23,8 @@ use crate::{PageStoreError, Result};
 enum Source<'a> {
     Memory {
         timeline: &'a Timeline,
-        versions: std::vec::IntoIter<(PackedKey, Vec<OpenVersion>)>,
-        next: Option<(PackedKey, Vec<OpenVersion>)>,
+        versions: std::vec::IntoIter<(PackedKey, KeyVersions)>,
+        next: Option<(PackedKey, KeyVersions)>,
     },
     /// A layer that the merge has not reached.
     Waiting(RangeVisit),
@@ -32,6 +32,8 @@ enum Source<'a> {
         visit: RangeVisit,
         cursor: LayerCursor,
     },
+    /// It has nothing more, and takes no memory.
+    Done,
 }
 
 /// The keys of a range with their versions at or below an LSN.
@@ -115,7 +117,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn add_memory(&mut self, timeline: &'a Timeline, versions: Vec<(PackedKey, Vec<OpenVersion>)>) {
+    fn add_memory(&mut self, timeline: &'a Timeline, versions: Vec<(PackedKey, KeyVersions)>) {
         let mut versions = versions.into_iter();
         if let Some(next) = versions.next() {
             let key = next.0;
@@ -156,8 +158,9 @@ impl<'a> Merge<'a> {
                 let cursor = LayerCursor::seek(layer, Some(&core.cache), visit.keys)?;
                 let visit = *visit;
                 *source = Source::Layer { visit, cursor };
-                if let Some(key) = source.key() {
-                    self.heap.push(Reverse((key, index)));
+                match source.key() {
+                    Some(key) => self.heap.push(Reverse((key, index))),
+                    None => *source = Source::Done,
                 }
                 continue;
             }
@@ -166,8 +169,9 @@ impl<'a> Merge<'a> {
                 current = Some(key);
             }
             source.take(&key, at_floor, found)?;
-            if let Some(key) = source.key() {
-                self.heap.push(Reverse((key, index)));
+            match source.key() {
+                Some(key) => self.heap.push(Reverse((key, index))),
+                None => *source = Source::Done,
             }
         }
         // An image has the LSN of the last change that it holds, perhaps.
@@ -184,7 +188,7 @@ impl Source<'_> {
     fn key(&self) -> Option<PackedKey> {
         match self {
             Source::Memory { next, .. } => next.as_ref().map(|(key, _)| *key),
-            Source::Waiting(_) => None,
+            Source::Waiting(_) | Source::Done => None,
             Source::Layer { cursor, .. } => cursor.key(),
         }
     }
@@ -198,13 +202,13 @@ impl Source<'_> {
                 next,
             } => {
                 if let Some((_, here)) = next.take() {
-                    for version in here.into_iter().filter(|version| version.lsn > floor) {
-                        found.push(timeline.resolve(version)?);
+                    for version in here.as_slice().iter().filter(|version| version.lsn > floor) {
+                        found.push(timeline.resolve(version.clone())?);
                     }
                 }
                 *next = versions.next();
             }
-            Source::Waiting(_) => {}
+            Source::Waiting(_) | Source::Done => {}
             Source::Layer { visit, cursor } => {
                 let begin = found.len();
                 while let Some(entry) = cursor.entry().filter(|entry| entry.key == *key) {

@@ -6,7 +6,7 @@ use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
 
 use super::images::Images;
 use super::open::{OpenLayer, OpenVersion, Slot};
-use super::{Timeline, lock, read, write};
+use super::{Memory, Timeline, lock, read, write};
 use crate::failpoint::failpoint;
 use crate::layer::LayerWriter;
 use crate::map::{LayerMap, MapEntry};
@@ -25,7 +25,7 @@ impl Timeline {
         let settings = &self.core.settings;
         memory.frozen.is_none()
             && (open.end.bytes_since(open.start) >= settings.seal_wal_bytes
-                || memory.open.versions() >= settings.seal_versions)
+                || memory.open.memory() >= settings.index_memory / 2)
     }
 
     /// Returns true when so much was indexed since a seal began that the next one should not wait long.
@@ -33,9 +33,15 @@ impl Timeline {
         let memory = read(&self.memory);
         let open = memory.open.range();
         let settings = &self.core.settings;
-        let much = |size: u64, limit: u64| size / BEHIND > limit;
-        much(open.end.bytes_since(open.start), settings.seal_wal_bytes)
-            || much(memory.open.versions(), settings.seal_versions)
+        open.end.bytes_since(open.start) / BEHIND > settings.seal_wal_bytes
+            || memory.open.memory() + frozen_memory(&memory) >= settings.index_memory
+    }
+
+    /// Returns true when nothing more may be indexed before a seal, which may be running, has made room.
+    pub(super) fn is_full(&self) -> bool {
+        let memory = read(&self.memory);
+        let open = memory.open.memory();
+        open > 0 && open + frozen_memory(&memory) >= self.core.settings.index_memory
     }
 
     /// Writes everything that is indexed, and durable, into layers and returns the LSN up to which the layer map now serves
@@ -193,11 +199,16 @@ impl Timeline {
                 writer = LayerWriter::delta(&self.core.objects, lsns)?;
             }
             let mut block = images.block(key, versions);
+            self.worked();
             for OpenVersion { lsn, whole, slot } in versions {
                 match slot {
                     Slot::Put(value) => {
                         block.put(*lsn, *whole, value);
                         writer.add(key, *lsn, value.stored(*whole))?;
+                    }
+                    Slot::Absent => {
+                        block.put(*lsn, *whole, &Value::Absent);
+                        writer.add(key, *lsn, Value::Absent.stored(*whole))?;
                     }
                     Slot::Wal { start, index } => {
                         let bytes = self.wal.record(*start, *lsn)?;
@@ -257,6 +268,10 @@ impl Timeline {
         }
         self.wal.trim(limit)
     }
+}
+
+fn frozen_memory(memory: &Memory) -> usize {
+    memory.frozen.as_ref().map_or(0, |frozen| frozen.memory())
 }
 
 struct Layers<'a> {

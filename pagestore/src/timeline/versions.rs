@@ -1,7 +1,6 @@
 //! From a record to the versions that it makes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use neon_postgres::PgVersion;
 use neon_postgres::wal::{Record, rmgr};
@@ -61,10 +60,10 @@ impl Versions {
                     let start = span.start;
                     (whole, Slot::Wal { start, index })
                 }
-                Effect::Put(_, Value::Record(_)) => {
+                Effect::Put(Value::Record(_)) => {
                     return Err(broken(format!("ingest made a record of its own for {key:?}")));
                 }
-                Effect::Put(_, value) => (value.is_whole(false), Slot::Put(Arc::new(value))),
+                Effect::Put(value) => (value.is_whole(false), Slot::of(value)),
             };
             let lsn = span.end;
             versions.push((key.pack(), OpenVersion { lsn, whole, slot }));
@@ -105,7 +104,7 @@ impl Versions {
                 let version = OpenVersion {
                     lsn: end,
                     whole: true,
-                    slot: Slot::Put(Arc::new(Value::Item(mark.encode()))),
+                    slot: Slot::of(Value::Item(mark.encode())),
                 };
                 versions.push((key.pack(), version));
             }

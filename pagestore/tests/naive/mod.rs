@@ -66,10 +66,7 @@ impl Naive {
                     record: Arc::clone(&record),
                     index,
                 },
-                Effect::Put(put, value) => {
-                    assert_eq!(put, key);
-                    Version::Value(value)
-                }
+                Effect::Put(value) => Version::Value(value),
             };
             self.versions.entry(key.pack()).or_default().push((end, version));
         }
@@ -195,11 +192,17 @@ impl State for Naive {
         Ok(self.item_at(key, Lsn::MAX))
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>, PageStoreError> {
-        let keys = self.versions.range(range.start..range.end);
-        Ok(keys
-            .map(|(key, _)| Key::unpack(key).expect("a key"))
-            .filter_map(|key| self.item_at(key, Lsn::MAX).map(|bytes| (key, bytes)))
-            .collect())
+    fn scan_items(
+        &self,
+        range: KeyRange,
+        f: &mut dyn FnMut(Key, &[u8]) -> Result<(), PageStoreError>,
+    ) -> Result<(), PageStoreError> {
+        for (key, _) in self.versions.range(range.start..range.end) {
+            let key = Key::unpack(key).expect("a key");
+            if let Some(bytes) = self.item_at(key, Lsn::MAX) {
+                f(key, &bytes)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -30,11 +30,9 @@ impl State for BTreeMap<PackedKey, Arc<[u8]>> {
         Ok(self.get(&key.pack()).cloned())
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>> {
-        let items = self.range(range.start..range.end);
-        Ok(items
-            .map(|(key, bytes)| (Key::unpack(key).expect("a key"), Arc::clone(bytes)))
-            .collect())
+    fn scan_items(&self, range: KeyRange, f: &mut dyn FnMut(Key, &[u8]) -> Result<()>) -> Result<()> {
+        let mut items = self.range(range.start..range.end);
+        items.try_for_each(|(key, bytes)| f(Key::unpack(key).expect("a key"), bytes))
     }
 }
 
@@ -93,11 +91,10 @@ impl History {
                 "two effects on {key:?}"
             );
             match effect {
-                Effect::Put(put, Value::Item(bytes)) => {
-                    assert_eq!(put, key);
+                Effect::Put(Value::Item(bytes)) => {
                     self.items.insert(key.pack(), bytes.as_slice().into());
                 }
-                Effect::Put(_, Value::Absent) => {
+                Effect::Put(Value::Absent) => {
                     self.items.remove(&key.pack());
                 }
                 _ => (),
@@ -138,7 +135,7 @@ fn changes(effects: &[(Key, Effect)]) -> Vec<(Key, Change)> {
     effects
         .iter()
         .filter_map(|(key, effect)| match effect {
-            Effect::Put(_, Value::Change(bytes)) => Some((*key, Change::decode(bytes).expect("a change"))),
+            Effect::Put(Value::Change(bytes)) => Some((*key, Change::decode(bytes).expect("a change"))),
             _ => None,
         })
         .collect()
@@ -148,7 +145,7 @@ fn changes(effects: &[(Key, Effect)]) -> Vec<(Key, Change)> {
 fn absent(effects: &[(Key, Effect)]) -> Vec<Key> {
     effects
         .iter()
-        .filter(|(_, effect)| matches!(effect, Effect::Put(_, Value::Absent)))
+        .filter(|(_, effect)| matches!(effect, Effect::Put(Value::Absent)))
         .map(|(key, _)| *key)
         .collect()
 }

@@ -16,10 +16,8 @@ use crate::value::Value;
 use crate::{PageStoreError, Result, State};
 
 const READ: usize = 1 << 20;
-/// Bounds of one chunk, so that its index takes some 100 MiB at most: WAL and versions, as of a seal, and bytes of values that
-/// are no WAL.
+/// Bounds of one chunk: WAL and memory of its index, as of a seal, and bytes of values that are no WAL.
 const MAX_WAL: u64 = 64 << 20;
-const MAX_VERSIONS: u64 = 1_000_000;
 const MAX_VALUES: u64 = 32 << 20;
 
 /// The versions that a stretch of WAL makes.
@@ -71,13 +69,12 @@ impl<'a> Chunks<'a> {
         let start = self.at();
         let settings = &self.timeline.core.settings;
         let most_wal = settings.seal_wal_bytes.min(MAX_WAL);
-        let most_versions = settings.seal_versions.min(MAX_VERSIONS);
         let mut open = OpenLayer::new(start);
         let mut values = 0;
         let mut bytes = Vec::new();
         while self.at() < self.to
             && self.at().bytes_since(start) < most_wal
-            && open.versions() < most_versions
+            && open.memory() < settings.index_memory
             && values < MAX_VALUES
         {
             let end = self.at();
@@ -185,15 +182,15 @@ impl State for Before<'_> {
         self.timeline.item_in(self.map, key, self.at)
     }
 
-    fn scan_items(&self, range: KeyRange) -> Result<Vec<(Key, Arc<[u8]>)>> {
+    fn scan_items(&self, range: KeyRange, f: &mut dyn FnMut(Key, &[u8]) -> Result<()>) -> Result<()> {
         let mut merge = Merge::above_map(self.timeline, self.open, Arc::clone(self.map), range, self.at);
-        let (mut items, mut found) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         while let Some(packed) = merge.next(&|_| Lsn::INVALID, &mut found)? {
             let key = Key::unpack(&packed).map_err(|error| PageStoreError::damaged("a key", error))?;
             if let Some(bytes) = self.timeline.finish_value(key, std::mem::take(&mut found))? {
-                items.push((key, bytes));
+                f(key, &bytes)?;
             }
         }
-        Ok(items)
+        Ok(())
     }
 }

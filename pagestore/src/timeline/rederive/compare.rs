@@ -124,7 +124,8 @@ pub(super) fn compare(
 
 /// Divides all keys so that each part has about as many versions of the chunk.
 fn parts(chunk: &Chunk, count: usize) -> Vec<KeyRange> {
-    let each = usize::try_from(chunk.open.versions()).unwrap_or(usize::MAX) / count + 1;
+    let all: usize = chunk.open.iter().map(|(_, versions)| versions.len()).sum();
+    let each = all / count + 1;
     let mut parts = Vec::with_capacity(count);
     let (mut start, mut versions) = (PackedKey::MIN, 0);
     for (key, here) in chunk.open.iter() {
@@ -221,7 +222,7 @@ impl<'a> Comparison<'a> {
                 (None, Some((key, _))) => **key,
             };
             let versions = derived.next_if(|(derived, _)| **derived == key);
-            let versions = versions.map_or(&[][..], |(_, versions)| versions.as_slice());
+            let versions = versions.map_or(&[][..], |(_, versions)| versions);
             let mut side = OneKey {
                 key,
                 derived: versions,
@@ -261,6 +262,7 @@ impl<'a> Comparison<'a> {
     fn is_same(&mut self, key: &PackedKey, derived: &OpenVersion, stored: Stored<'_>) -> Result<bool> {
         match &derived.slot {
             Slot::Put(value) => Ok(value.stored(derived.whole) == (stored.tag, stored.value)),
+            Slot::Absent => Ok(Value::Absent.stored(derived.whole) == (stored.tag, stored.value)),
             Slot::Wal { start, index } => {
                 let record = self.record(*start, derived.lsn)?;
                 let index = usize::from(*index);
