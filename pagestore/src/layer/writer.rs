@@ -202,7 +202,11 @@ impl LayerWriter {
             entry,
             data: compress(raw),
         });
-        while self.in_flight.len() > IN_FLIGHT || self.in_flight_bytes > IN_FLIGHT_BYTES {
+        // The first block is waited for: how small it became says how large a small layer gets.
+        while self.index.is_empty()
+            || self.in_flight.len() > IN_FLIGHT
+            || self.in_flight_bytes > IN_FLIGHT_BYTES
+        {
             self.write_oldest()?;
         }
         Ok(())
