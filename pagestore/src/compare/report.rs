@@ -115,6 +115,8 @@ pub struct Allowed {
     pub unlogged_blocks: u64,
     /// Map pages of databases copied by WAL that have bits only in the directory.
     pub maps_behind: u64,
+    /// All-visible heap pages of which Postgres did not write the last LSN.
+    pub lsns_behind: u64,
     /// Sequences whose WAL is ahead of the directory.
     pub sequences_ahead: u64,
 }

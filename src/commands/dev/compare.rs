@@ -75,6 +75,10 @@ fn print(compared: &Compared, out: &mut dyn Write) -> io::Result<()> {
             compared.allowed.maps_behind,
             "map pages of copied databases have bits that are not in the WAL",
         ),
+        (
+            compared.allowed.lsns_behind,
+            "all-visible pages have another LSN, which Postgres did not write",
+        ),
         (compared.allowed.sequences_ahead, "sequences are ahead in the WAL"),
         (
             compared.not_replayed,
