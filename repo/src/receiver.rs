@@ -378,7 +378,11 @@ fn index_until_stopped(
                 sealing.begin_if_wanted(shared);
             }
             let end = shared.timeline.end();
-            shared.update(|reached| reached.indexed = end);
+            // A server that writes faster than it is indexed here never lets this catch up: who waits for a position need not wait for that.
+            shared.update(|reached| {
+                reached.indexed = end;
+                reached.covered = reached.covered.max(end.min(reached.durable));
+            });
         });
         match indexed {
             Ok(end) => {
