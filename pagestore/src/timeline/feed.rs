@@ -123,7 +123,7 @@ impl Timeline {
         self.index_wal_pausing(&mut || ())
     }
 
-    /// As [`Timeline::index_wal`], and calls `pause` every few megabytes: to begin a seal on another thread, for instance, so that
+    /// As [`Timeline::index_wal`], and calls `pause` every few megabytes, and when the index is full: to begin a seal on another thread, for instance, so that
     /// indexing need not wait for one.
     pub fn index_wal_pausing(&self, pause: &mut dyn FnMut()) -> Result<Lsn> {
         {
@@ -145,6 +145,7 @@ impl Timeline {
                 Indexed::All => return Ok(()),
                 Indexed::Some => pause(),
                 Indexed::Full => {
+                    pause();
                     // A seal that is running may make room.
                     drop(lock(&self.sealing));
                     if self.is_full() {
