@@ -3,7 +3,7 @@
 # make oracle      redo against every page that Postgres' own suites write, 14 to 18 (long; docs/redo-coverage.md)
 # make file-oracle positions of a regression run against stock recoveries (long; docs/file-oracle.md)
 # make faults      every change to the disk fails, or is the last one before a power cut (long; docs/faults.md)
-# make bench       against pg_basebackup, rsync, cp, restic (long; docs/bench.md)
+# make bench       against pg_basebackup, Postgres recovery, rsync, cp, restic, pgBackRest (long; docs/bench.md)
 # make memory      the most memory that each neon process takes, with a gigabyte of data (long; docs/bench.md)
 # make fuzz        every decoder of bytes from disk or network (long)
 

@@ -16,8 +16,11 @@ def told(lab, who, seconds):
     lab.record("branch, ms (p99)", who, nearly_all * 1e3, "ms")
 
 
-def measure(lab):
-    repo = os.path.join(lab.work, "repo")
+def measure(lab, base):
+    """While an endpoint runs, so that a daemon answers, as in a developer's day."""
+    repo = lab.fresh("branches")
+    lab.neon("init", "--from", base, repo, cwd=lab.work)
+    lab.neon("start", "main", cwd=repo)
     some(lab, repo, "first", 3)
     told(lab, "neon branch, whole command, of few", some(lab, repo, "few", 200))
     some(lab, repo, "many", MANY - 200)
@@ -25,6 +28,8 @@ def measure(lab):
     nothing = [lab.timed(lab.options.neon, "--version") for _ in range(200)]
     told(lab, "(neon --version, to start a process)", nothing)
     lab.record("list of 10,000 branches, seconds", "neon branch", lab.timed(lab.options.neon, "branch", cwd=repo), "s")
+    lab.neon("stop", "--all", cwd=repo)
+    lab.fresh("branches")
 
 
 def peers(lab, port, scale):

@@ -55,14 +55,13 @@ try:
     base = make_base()
     data = size(base) - size(os.path.join(base, "pg_wal"))
     print(f"data directory: {data / 1e6:,.0f} MB without pg_wal", flush=True)
-    if wanted("import") or wanted("branch") or wanted("transfer"):
+    if wanted("import") or wanted("transfer"):
         imports.measure(lab, base, PORT, data)
     if wanted("transfer"):
         transfers.measure(lab, base, PORT)
-    if wanted("branch"):
-        branches.measure(lab)
-    lab.neon("stop", "--all", cwd=os.path.join(lab.work, "repo")) if os.path.isdir(os.path.join(lab.work, "repo")) else None
     lab.fresh("repo")
+    if wanted("branch"):
+        branches.measure(lab, base)
     if wanted("peers"):
         branches.peers(lab, PORT, 68 * lab.size)
     if wanted("history"):

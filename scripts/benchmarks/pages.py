@@ -25,6 +25,6 @@ def measure(lab, base, port):
 
 def open_many(lab):
     """The bench of 100,000 layers, built by the script that runs this."""
-    told = lab.run(lab.options.tools + "/open", "--bench", "open")
+    told = lab.run(lab.options.tools + "/open", "--bench", "first lookup")
     found = re.search(r"time:\s+\[[\d.]+ \S+ ([\d.]+) (\S+)", told)
-    lab.record("open a repository with 100,000 layers, ms", "neon", float(found[1]) * {"ms": 1, "µs": 1e-3, "s": 1e3}[found[2]], "ms")
+    lab.record("open a repository with 100,000 layers, ms", "open, read the map, first lookup", float(found[1]) * {"ms": 1, "µs": 1e-3, "s": 1e3}[found[2]], "ms")
