@@ -16,9 +16,10 @@ use crate::ui::table::{self, Cell};
 /// every branch that says nothing else.
 ///
 /// History that was received longer ago than --keep cannot be read any more once 'neon gc', or the daemon, has dropped it, but for what is
-/// pinned: heads of branches, tags and fetched branches, positions where branches part, endpoints. Commits stay, and 'neon log' shows
-/// them. What goes is given back when newer image layers cover it. A repository that has none of a branch whose history was dropped
-/// cannot be given it any more.
+/// pinned: heads of branches, tags and fetched branches, positions where branches part, endpoints. Branches say how long the history
+/// that leads to them is kept; where only tags and fetched branches lead, the repository says it. Commits stay, and 'neon log' shows
+/// them. Layers of which only the end can be read are written anew, and the disk is given back after the grace of 'neon gc'. A
+/// repository that has none of a branch whose history was dropped cannot be given it any more.
 ///
 /// Raw WAL serves exact transfers and 'neon dev wal'; it is kept up to --keep-wal below the end of a branch, beyond what is not in
 /// layers yet.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use neon_tests_kit::{TestEnvironment, TestPostgres, TestRepo};
+use neon_tests_kit::{Serve, TestEnvironment, TestPostgres, TestRepo};
 
 const DIGEST: &str = "select count(*), sum(hashtext(x)) from t";
 
@@ -68,8 +68,10 @@ fn a_branch_is_compacted_while_it_is_written() {
 fn space_comes_back_while_a_branch_lives_on() {
     let postgres = TestPostgres::find(15);
     let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
+    let serve = Serve::start(&environment, "srv");
     let shop = environment.init("shop", &postgres);
     shop.ok(&["retention", "main", "--keep", "0s", "--keep-wal", "1MB"]);
+    shop.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
     // Raw WAL goes by whole segments, which are more than all of this.
     let size = || -> u64 {
         let layers = shop.json(&["layers", "main"]);
@@ -85,7 +87,7 @@ fn space_comes_back_while_a_branch_lives_on() {
             shrunk += number("shrunk") - number("left");
         }
     };
-    let mut first = None;
+    let (mut first, mut kept) = (None, None);
     for life in 0..3 {
         // More images than what was here are compaction at work.
         let before = own_images(&shop);
@@ -97,6 +99,12 @@ fn space_comes_back_while_a_branch_lives_on() {
                 "nothing is compacted in life {life}"
             );
             std::thread::sleep(Duration::from_millis(100));
+        }
+        // What an origin has, and a tag, keep their positions, not what leads to them.
+        shop.ok(&["push", "main", "cloud"]);
+        if kept.is_none() {
+            shop.ok(&["tag", "kept", "v2"]);
+            kept = tagged.get(2).cloned();
         }
         // The oldest tag stays, and with it what it names; those between go.
         for round in 1..tagged.len() {
@@ -119,6 +127,8 @@ fn space_comes_back_while_a_branch_lives_on() {
     shop.ok(&["stop"]);
     collect();
     shop.ok(&["fsck", "--deep"]);
+    shop.ok(&["branch", "then", "kept"]);
+    assert_eq!(Some(shop.sql_on("then", DIGEST)), kept);
     let (first, last) = (first.expect("a life"), size());
     assert!(
         last < first + first / 2,

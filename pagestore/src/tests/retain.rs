@@ -215,6 +215,58 @@ fn what_is_retained_reads_as_before_and_what_is_not_says_so() {
     assert!(derived > 1000, "{derived} versions were derived again");
 }
 
+/// Positions inside a run keep what they see of it, not all of it, whoever else sees more.
+#[test]
+fn a_run_keeps_what_is_readable_of_it() {
+    let (mut shrunk, mut inside) = (0, 0);
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let repository = Repository::new(settings());
+        let timeline = repository.import();
+        let mut branch = Branch {
+            id: ROOT,
+            model: Model::default(),
+        };
+        branch.grow(&timeline, &mut random, 300, &mut 0);
+        timeline.seal().unwrap();
+        let ends = branch.model.ends();
+        let mut wanted = vec![Span::since(timeline.end())];
+        for _ in 0..2 {
+            wanted.push(Span::at(any_boundary(&mut random, &branch.model, &timeline)));
+        }
+        if seed.is_multiple_of(2) {
+            let from = usize::try_from(random.below(ends.len() as u64)).unwrap();
+            let to = ends.get(from + 20).or(ends.last()).unwrap();
+            wanted.push(Span {
+                from: ends[from],
+                to: *to,
+            });
+        }
+        let wanted: Spans = wanted.into_iter().collect();
+        for _ in 0..2 {
+            timeline.retain(&wanted, true, false).unwrap();
+            let done = timeline.shrink(&|| false).unwrap();
+            shrunk += u64::from(done.from > 0);
+            // What every layer must answer for, each readable position, and those that are not.
+            for lsn in ends.iter().filter(|lsn| wanted.contains(**lsn)) {
+                branch.model.check(&timeline, *lsn);
+                inside += u64::from(*lsn < timeline.sealed());
+            }
+            check(
+                &branch.model,
+                &timeline,
+                &timeline.readable().unwrap(),
+                &mut random,
+            );
+        }
+        let findings = fsck(&repository.store, &mut |_, _| true).unwrap();
+        assert!(findings.is_empty(), "{findings:?}");
+        let deep = fsck_deep(&repository.store, &mut |_, _| true);
+        assert!(deep.findings.is_empty(), "{:?}", deep.findings);
+    }
+    assert!(shrunk > 15 && inside > 60, "{shrunk} runs, {inside} positions");
+}
+
 /// A database that was copied file by file reads its pages where it was copied, until it writes them.
 #[test]
 fn what_a_copy_was_made_of_is_retained() {

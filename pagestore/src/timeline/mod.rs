@@ -53,6 +53,7 @@ pub use wal::Pin as WalPin;
 pub(crate) use {images::MAX_VERSIONS, read::collect_sealed, rederive::key_name};
 
 use crate::boundaries::RecordSpan;
+use crate::compact::shrink::Part;
 use crate::gc::Spans;
 use crate::map::LayerMap;
 use crate::store::{Core, Registry};
@@ -88,8 +89,8 @@ pub struct Timeline {
     indexer: Mutex<Indexer>,
     sealing: Mutex<()>,
     compacting: Mutex<compact::Compacting>,
-    /// LSN ranges of runs that do not become smaller; lost when the timeline is closed.
-    dense: Mutex<Vec<LsnRange>>,
+    /// Runs that do not become smaller, by what is readable of them; lost when the timeline is closed.
+    dense: Mutex<Vec<(LsnRange, Vec<Part>)>>,
 }
 
 /// Where versions are: newest in `open`, older in `frozen`, all others by `map` or, without one, at the ancestor's.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use neon_types::RelTag;
+use neon_types::{LsnRange, RelTag};
 
 use super::{Timeline, lock};
 use crate::Result;
-use crate::compact::shrink::{Contents, Shrink, candidates, write};
+use crate::compact::shrink::{Contents, Part, Shrink, candidates, write};
 use crate::gc::Spans;
 use crate::map::LayerMap;
 
@@ -20,7 +20,7 @@ pub struct Shrunk {
 }
 
 impl Timeline {
-    /// Writes runs of layers anew of which only the end can be read: see [`Timeline::retain`]. `stop` is asked now and then. The layers
+    /// Writes runs of layers anew of which not everything can be read: see [`Timeline::retain`]. `stop` is asked now and then. The layers
     /// that go stay objects until they are collected.
     ///
     /// What a readable position returns is the same before and after. After an error nothing is lost.
@@ -37,7 +37,9 @@ impl Timeline {
             };
             let to: u64 = entries.iter().map(|entry| entry.len).sum();
             if to >= shrink.bytes {
-                lock(&self.dense).push(shrink.run.lsns);
+                let mut dense = lock(&self.dense);
+                dense.retain(|(lsns, _)| *lsns != shrink.run.lsns);
+                dense.push((shrink.run.lsns, shrink.parts));
             } else if self.replace_layers(&shrink.run.layers, entries)? {
                 shrunk.from += shrink.bytes;
                 shrunk.to += to;
@@ -50,24 +52,30 @@ impl Timeline {
     pub(super) fn worth_shrinking(&self, map: &LayerMap, readable: &Spans) -> Result<Vec<Shrink>> {
         let mut worth = Vec::new();
         for shrink in candidates(map, self.start, readable) {
-            if lock(&self.dense).contains(&shrink.run.lsns) {
+            let is_dense = |(lsns, parts): &(LsnRange, Vec<Part>)| {
+                (*lsns, parts.as_slice()) == (shrink.run.lsns, shrink.parts.as_slice())
+            };
+            if lock(&self.dense).iter().any(is_dense) {
                 continue;
             }
             let mut known: HashMap<RelTag, bool> = HashMap::new();
             let mut contents = Contents::default();
             for entry in &shrink.run.layers {
                 let layer = self.core.cache.layer(&self.core.objects, entry.layer)?;
-                let of_layer = Contents::of(&layer, &mut |rel| {
+                let of_layer = Contents::of(&layer, &shrink, &mut |rel| {
                     if let Some(exists) = known.get(&rel) {
                         return Ok(*exists);
                     }
-                    let exists = self.rel_size_in(map, rel, shrink.position)?.is_some();
+                    let mut exists = false;
+                    for position in shrink.positions() {
+                        exists = exists || self.rel_size_in(map, rel, position)?.is_some();
+                    }
                     known.insert(rel, exists);
                     Ok(exists)
                 })?;
                 contents = contents.and(of_layer);
             }
-            if contents.is_worth_it() {
+            if contents.is_worth_it(&shrink) {
                 worth.push(shrink);
             }
         }

@@ -239,26 +239,27 @@ impl Repository {
     ) -> Result<BTreeMap<TimelineId, Spans>> {
         let usual = config.retention()?.0;
         let mut lines: Vec<Line> = Vec::new();
-        let mut seen: HashSet<(CommitId, Option<i64>)> = HashSet::new();
+        let mut seen: HashSet<(CommitId, Option<i64>, bool)> = HashSet::new();
         for (name, id) in self.refs.list("refs/")? {
             let commit = self.commit(id)?;
-            let keep = match &name {
-                RefName::Branch(branch) => config.branch_retention(branch)?.keep.unwrap_or(usual),
-                _ => usual,
+            let (of_branch, keep) = match &name {
+                RefName::Branch(branch) => (true, config.branch_retention(branch)?.keep.unwrap_or(usual)),
+                _ => (false, usual),
             };
             let keep = match keep {
                 Keep::Forever => None,
                 Keep::For(duration) => Some(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
             };
-            lines.push(line(&Place::of(&commit), keep, true));
+            let line = |place: &Place, pinned| line(place, keep, of_branch, pinned);
+            lines.push(line(&Place::of(&commit), true));
             if let RefName::Branch(branch) = &name {
-                lines.push(line(&self.durable_place(branch, &commit)?, keep, true));
+                lines.push(line(&self.durable_place(branch, &commit)?, true));
             }
             for remembered in self.remembered(&name, clock, reflog)? {
-                if seen.insert((remembered, keep))
+                if seen.insert((remembered, keep, of_branch))
                     && let Some(commit) = self.commit_if_here(remembered)?
                 {
-                    lines.push(line(&Place::of(&commit), keep, false));
+                    lines.push(line(&Place::of(&commit), false));
                 }
             }
         }
@@ -318,7 +319,7 @@ fn own<T>(text: &str, parse: impl Fn(&str) -> Option<T>, expected: &str) -> Resu
     })
 }
 
-fn line(place: &Place, keep: Option<i64>, pinned: bool) -> Line {
+fn line(place: &Place, keep: Option<i64>, of_branch: bool, pinned: bool) -> Line {
     Line {
         path: place
             .path
@@ -327,6 +328,7 @@ fn line(place: &Place, keep: Option<i64>, pinned: bool) -> Line {
             .collect(),
         end: place.lsn,
         keep,
+        of_branch,
         pinned,
     }
 }

@@ -1,6 +1,6 @@
 //! Which positions of which timelines are retained: a pure function of lines of history, pins, and of when what was received.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use neon_pagestore::{Span, Spans};
 use neon_types::{Lsn, Position, TimelineId};
@@ -14,6 +14,8 @@ pub(crate) struct Line {
     pub end: Lsn,
     /// In microseconds; none: for ever.
     pub keep: Option<i64>,
+    /// It is a branch's, or one that a branch's log remembers. Any other line, as a tag's, says nothing of history that branches lead through.
+    pub of_branch: bool,
     /// The place itself is retained, however old, and what follows it on its timeline.
     pub pinned: bool,
 }
@@ -33,8 +35,21 @@ impl Line {
     }
 }
 
-/// Returns what is retained of each timeline that a line goes through. `horizon` tells up to where a timeline had been received so long
-/// ago, none when nothing of it had.
+/// Returns up to where branches lead through each timeline.
+fn led_through(lines: &[Line]) -> HashMap<TimelineId, Lsn> {
+    let mut ends = HashMap::new();
+    for line in lines.iter().filter(|line| line.of_branch && line.pinned) {
+        for (timeline, stretch) in line.stretches() {
+            let end = ends.entry(timeline).or_insert(stretch.to);
+            *end = stretch.to.max(*end);
+        }
+    }
+    ends
+}
+
+/// Returns what is retained of each timeline that a line goes through: of what branches lead through, as long as the longest of them says;
+/// of other history, as long as its own lines say. `horizon` tells up to where a timeline had been received so long ago, none when
+/// nothing of it had.
 pub(crate) fn retained(
     lines: &[Line],
     pins: &[Position],
@@ -42,6 +57,7 @@ pub(crate) fn retained(
 ) -> BTreeMap<TimelineId, Spans> {
     let mut spans: BTreeMap<TimelineId, Vec<Span>> = BTreeMap::new();
     let mut left: BTreeMap<TimelineId, BTreeSet<Lsn>> = BTreeMap::new();
+    let led_through = led_through(lines);
     for line in lines {
         let count = line.path.len();
         for (number, (timeline, stretch)) in line.stretches().enumerate() {
@@ -50,15 +66,20 @@ pub(crate) fn retained(
             if line.pinned {
                 left.entry(timeline).or_default().insert(stretch.to);
             }
-            match line.keep.and_then(|keep| horizon(timeline, keep)) {
-                // All of it is older, its end too.
-                Some(horizon) if horizon >= stretch.to => {}
-                horizon => of_timeline.push(Span {
-                    from: stretch.from.max(horizon.unwrap_or(stretch.from)),
+            let others = led_through.get(&timeline).filter(|_| !line.of_branch);
+            let old = line.keep.and_then(|keep| horizon(timeline, keep));
+            // Where the line's end is not above them, all of it is older, or for branches to say.
+            if [others, old.as_ref()]
+                .into_iter()
+                .flatten()
+                .all(|lsn| *lsn < stretch.to)
+            {
+                of_timeline.push(Span {
+                    from: others.copied().max(old).unwrap_or(stretch.from).max(stretch.from),
                     to: stretch.to,
-                }),
+                });
             }
-            if is_last && line.pinned {
+            if is_last && line.pinned && others.is_none_or(|end| *end < stretch.to) {
                 of_timeline.push(Span::since(stretch.to));
             }
         }
@@ -98,6 +119,7 @@ mod tests {
                 .collect(),
             end: Lsn(end),
             keep,
+            of_branch: true,
             pinned: true,
         }
     }
@@ -142,6 +164,45 @@ mod tests {
         assert_eq!(told(&both, 2), [(300, 300)], "a branch point");
         assert_eq!(told(&both, 4), [(400, END)], "a head stays, however old");
         assert_eq!(told(&both, 3), [(600, 600), (800, END)]);
+    }
+
+    #[test]
+    fn a_tag_keeps_its_place_and_what_no_branch_leads_through() {
+        let main = line(&[(1, 100), (2, 100)], 950, Some(20));
+        let tag = |path: &[(u8, u64)], end| Line {
+            of_branch: false,
+            ..line(path, end, None)
+        };
+        let retained = |lines: &[Line]| super::retained(lines, &[], &mut horizon);
+        let both = retained(&[main.clone(), tag(&[(1, 100), (2, 100)], 400)]);
+        assert_eq!(
+            (told(&both, 1), told(&both, 2)),
+            (vec![], vec![(400, 400), (800, END)])
+        );
+        let ahead = retained(&[tag(&[(1, 100), (2, 100)], 990), main.clone()]);
+        assert_eq!(told(&ahead, 2), [(800, END)], "a head of an origin's");
+        let aside = retained(&[main, tag(&[(1, 100), (2, 100), (3, 500)], 600)]);
+        assert_eq!(told(&aside, 2), [(500, 500), (800, END)]);
+        assert_eq!(told(&aside, 3), [(500, END)]);
+        let alone = tag(&[(1, 100), (2, 100)], 400);
+        let remembered = Line {
+            of_branch: true,
+            pinned: false,
+            keep: Some(20),
+            ..alone.clone()
+        };
+        assert_eq!(
+            told(&retained(&[alone, remembered]), 2),
+            [(100, END)],
+            "its branch is elsewhere"
+        );
+        let remembered = Line {
+            pinned: false,
+            ..tag(&[(1, 100), (2, 100)], 300)
+        };
+        let other = line(&[(1, 100), (2, 200)], 250, Some(20));
+        let beyond = retained(&[remembered, other]);
+        assert_eq!(told(&beyond, 2), [(250, END)], "from where the branch ends");
     }
 
     #[test]
