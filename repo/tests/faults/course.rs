@@ -165,19 +165,27 @@ pub const COURSE: &[Step] = &[
         seal(stage, "main")?;
         receive(stage, "main", 100)
     }),
-    then("delete dev", |stage| {
-        let request = Request::BranchDelete {
-            name: "dev".into(),
-            force: true,
-        };
-        unless(stage.ask("a", request), "no_branch")
-    }),
+    then("delete dev", |stage| delete(stage, "dev")),
     then("delete a tag", |stage| {
         unless(stage.ask("a", Request::TagDelete { name: "v1".into() }), "no_tag")
     }),
     then("condemn", |stage| collect(stage, None)),
     then("collect", |stage| collect(stage, Some(0))),
     then("commit", |stage| commit(stage, "main", "last")),
+    fresh("history that is not kept", |stage| {
+        let retain = Retain {
+            branch: Some("main".into()),
+            keep: Some("0s".into()),
+            ..Retain::default()
+        };
+        stage.ask("a", Request::Retention(retain)).map(drop)
+    }),
+    then("delete a branch that keeps it", |stage| delete(stage, "some")),
+    then("drop it", |stage| collect(stage, Some(0))),
+    then("collect what it was in", |stage| collect(stage, Some(0))),
+    fresh("a branch after that", |stage| {
+        branch(stage, "late", Some("main".into()))
+    }),
 ];
 
 /// Returns the numbers of the steps that begin a process.
@@ -325,6 +333,14 @@ fn branch(stage: &mut Stage<'_>, name: &str, rev: Option<String>) -> Done {
         ),
         "branch_exists",
     )
+}
+
+fn delete(stage: &mut Stage<'_>, name: &str) -> Done {
+    let request = Request::BranchDelete {
+        name: name.into(),
+        force: true,
+    };
+    unless(stage.ask("a", request), "no_branch")
 }
 
 fn push(stage: &mut Stage<'_>, branch: &str) -> Done {

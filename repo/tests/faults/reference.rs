@@ -74,6 +74,10 @@ pub fn make() -> Reference {
             acknowledged: stage.acknowledged.clone(),
         });
     }
+    let dropped = stage
+        .timeline("a", material.main.timeline)
+        .map(|timeline| timeline.readable());
+    assert!(matches!(dropped, Ok(Some(_))), "no history was dropped");
     stage.close();
     settle(&root);
     let log = std::mem::take(&mut watch.0.seen().log);
