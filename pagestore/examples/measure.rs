@@ -12,7 +12,7 @@ use std::time::Instant;
 use neon_objects::ObjectStore;
 use neon_pagestore::{Compacted, PageStore, PageStoreError, Settings, Timeline, import};
 use neon_postgres::wal::segment;
-use neon_types::{Fork, Key, KeyRange, Lsn, RelTag};
+use neon_types::{Fork, Lsn, RelTag};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -36,16 +36,8 @@ fn busy() -> f64 {
 
 fn relations(timeline: &Timeline, lsn: Lsn) -> Outcome<Vec<(RelTag, u32)>> {
     let mut rels = Vec::new();
-    timeline.scan_items(KeyRange::ALL, lsn, &mut |key, _| {
-        if let Key::RelSize(rel) = key {
-            rels.push(rel);
-        }
-        Ok(())
-    })?;
-    let sized = rels
-        .into_iter()
-        .map(|rel| Ok((rel, timeline.rel_size(rel, lsn)?.unwrap_or(0))));
-    Ok(sized.collect::<Result<_, PageStoreError>>()?)
+    timeline.scan_relations(lsn, &mut |rel, size| rels.push((rel, size.size)))?;
+    Ok(rels)
 }
 
 fn scan_everything(timeline: &Timeline, lsn: Lsn, label: &str) -> Outcome<Vec<(RelTag, u32)>> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use neon_objects::ObjectStore;
-use neon_pagestore::{PageStore, PageStoreError, Settings, Timeline};
-use neon_types::{Fork, Key, KeyRange, Lsn, RelTag};
+use neon_pagestore::{PageStore, Settings, Timeline};
+use neon_types::{Fork, Lsn, RelTag};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -19,19 +19,12 @@ struct Blocks(Vec<(RelTag, u32)>, u64);
 
 impl Blocks {
     fn at(timeline: &Timeline, lsn: Lsn) -> Outcome<Blocks> {
-        let mut rels = Vec::new();
-        timeline.scan_items(KeyRange::ALL, lsn, &mut |key, _| {
-            if let Key::RelSize(rel) = key
-                && rel.fork == Fork::Main
-            {
-                rels.push(rel);
+        let mut sized = Vec::new();
+        timeline.scan_relations(lsn, &mut |rel, size| {
+            if rel.fork == Fork::Main {
+                sized.push((rel, size.size));
             }
-            Ok(())
         })?;
-        let sized = rels
-            .into_iter()
-            .map(|rel| Ok((rel, timeline.rel_size(rel, lsn)?.unwrap_or(0))));
-        let sized = sized.collect::<Result<Vec<_>, PageStoreError>>()?;
         let blocks = sized.iter().map(|(_, size)| u64::from(*size)).sum();
         Ok(Blocks(sized, blocks))
     }

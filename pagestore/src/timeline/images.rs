@@ -10,6 +10,7 @@ use neon_types::{Key, Lsn, PackedKey, RelTag};
 use super::Timeline;
 use super::open::{OpenLayer, OpenVersion, Slot};
 use super::read::{Limit, Sealed};
+use super::sizes::Sizes;
 use crate::items::RelSize;
 use crate::map::LayerMap;
 use crate::page_delta;
@@ -24,8 +25,7 @@ pub(super) struct Images<'a> {
     timeline: &'a Timeline,
     frozen: &'a OpenLayer,
     below: &'a LayerMap,
-    /// Size at the beginning of the seal of the relation that was asked for last.
-    size_below: Option<(RelTag, Option<RelSize>)>,
+    sizes: Sizes<'a>,
 }
 
 /// The versions of one block, which are passed in order.
@@ -63,7 +63,7 @@ impl<'a> Images<'a> {
             timeline,
             frozen,
             below,
-            size_below: None,
+            sizes: Sizes::new(timeline, frozen),
         }
     }
 
@@ -88,28 +88,8 @@ impl<'a> Images<'a> {
 
     /// Returns the size of a relation at `lsn`, which is not below the seal's beginning.
     fn size(&mut self, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
-        let mut newest = None;
-        let key = Key::RelSize(rel).pack();
-        self.frozen.newest_first(&key, lsn, Lsn::INVALID, |version| {
-            newest = Some(version.clone());
-            false
-        });
-        if let Some(version) = newest {
-            return match self.timeline.resolve(version)?.value {
-                Value::Item(bytes) => RelSize::decode(&bytes)
-                    .map(Some)
-                    .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error)),
-                _ => Ok(None),
-            };
-        }
-        match &self.size_below {
-            Some((known, size)) if *known == rel => Ok(size.clone()),
-            _ => {
-                let size = self.timeline.rel_size_item(rel, self.frozen.range().start)?;
-                self.size_below = Some((rel, size.clone()));
-                Ok(size)
-            }
-        }
+        let (timeline, start) = (self.timeline, self.frozen.range().start);
+        self.sizes.at(rel, lsn, || timeline.rel_size_item(rel, start))
     }
 }
 

@@ -20,6 +20,7 @@ mod retain;
 mod scan;
 mod seal;
 mod shrink;
+mod sizes;
 mod state;
 mod transfer;
 mod usage;

@@ -3,6 +3,7 @@
 #![expect(missing_docs, reason = "names of tests say it")]
 
 mod cuts;
+mod disk;
 mod hostile;
 mod network;
 mod objects;

@@ -13,6 +13,7 @@ use neon_types::{Key, KeyRange, LayerId, Lsn, PackedKey, RelTag, with_causes};
 use super::super::Timeline;
 use super::super::open::{OpenVersion, Slot};
 use super::super::read::{Limit, Sealed};
+use super::super::sizes::Sizes;
 use super::Differences;
 use super::chunk::Chunk;
 use crate::items::RelSize;
@@ -150,8 +151,7 @@ struct Comparison<'a> {
     checked: &'a LayerMap,
     chunk: &'a Chunk,
     unsound: &'a Unsound,
-    /// Size before the chunk of the relation that was asked for last.
-    size_before: Option<(RelTag, Option<RelSize>)>,
+    sizes: Sizes<'a>,
     compared: Compared,
 }
 
@@ -177,7 +177,7 @@ impl<'a> Comparison<'a> {
             checked,
             chunk,
             unsound,
-            size_before: None,
+            sizes: Sizes::new(timeline, &chunk.open),
             compared: Compared::default(),
         }
     }
@@ -320,32 +320,9 @@ impl<'a> Comparison<'a> {
 
     /// Returns the size of a relation at `lsn`, in the chunk, as the WAL has it.
     fn size(&mut self, rel: RelTag, lsn: Lsn) -> Result<Option<RelSize>> {
-        let mut newest = None;
-        let key = Key::RelSize(rel);
-        self.chunk
-            .open
-            .newest_first(&key.pack(), lsn, Lsn::INVALID, |version| {
-                newest = Some(version.clone());
-                false
-            });
-        if let Some(version) = newest {
-            return match self.timeline.resolve(version)?.value {
-                Value::Item(bytes) => RelSize::decode(&bytes)
-                    .map(Some)
-                    .map_err(|error| PageStoreError::damaged(format!("the size of relation {rel}"), error)),
-                _ => Ok(None),
-            };
-        }
-        match &self.size_before {
-            Some((known, size)) if *known == rel => Ok(size.clone()),
-            _ => {
-                let size = self
-                    .timeline
-                    .rel_size_in(self.checked, rel, self.chunk.lsns.start)?;
-                self.size_before = Some((rel, size.clone()));
-                Ok(size)
-            }
-        }
+        let (timeline, checked, start) = (self.timeline, self.checked, self.chunk.lsns.start);
+        self.sizes
+            .at(rel, lsn, || timeline.rel_size_in(checked, rel, start))
     }
 
     /// Returns true when a layer has a version of `key` at or below `lsn`.
