@@ -83,7 +83,8 @@ impl Refs {
         self.recover()?;
         let _lock = self.lock_shared()?;
         let mut found = BTreeMap::new();
-        for name in self.names()? {
+        let (directory, _) = prefix.rsplit_once('/').unwrap_or(("refs", ""));
+        for name in self.names_below(directory)? {
             if name.to_string().starts_with(prefix)
                 && let Some(commit) = self.read(&name)?
             {
@@ -176,10 +177,10 @@ impl Refs {
         })
     }
 
-    /// Returns the names of all files below `refs/` that are names of refs.
-    fn names(&self) -> Result<Vec<RefName>> {
+    /// Returns the names of all files below a directory, as `refs/heads`, that are names of refs.
+    fn names_below(&self, directory: &str) -> Result<Vec<RefName>> {
         let mut names = Vec::new();
-        let mut directories = vec!["refs".to_owned()];
+        let mut directories = vec![directory.to_owned()];
         while let Some(directory) = directories.pop() {
             let path = self.directory.join(&directory);
             let entries = match fs::read_dir(&path) {
@@ -208,29 +209,38 @@ impl Refs {
 
     /// Refuses names one of which would be a directory on the way to another once all moves are made.
     fn refuse_collisions(&self, moves: &[Move]) -> Result<()> {
-        let mut names: BTreeSet<RefName> = self.names()?.into_iter().collect();
-        for decided in moves {
-            if decided.entry.new.is_some() {
-                names.insert(decided.name.clone());
-            } else {
-                names.remove(&decided.name);
-            }
-        }
-        for decided in moves.iter().filter(|decided| decided.entry.new.is_some()) {
-            let new = decided.name.to_string();
+        let after: BTreeMap<&RefName, bool> = moves
+            .iter()
+            .map(|decided| (&decided.name, decided.entry.new.is_some()))
+            .collect();
+        for (new, _) in after.iter().filter(|(_, exists)| **exists) {
+            let full = new.to_string();
+            // On the way to it, and below it, whether it is there or is about to be.
+            let way = full
+                .match_indices('/')
+                .filter_map(|(end, _)| full.get(..end)?.parse().ok());
+            let mut others: Vec<RefName> = way.filter(|name| self.path(name).is_file()).collect();
+            others.extend(self.names_below(&full)?);
+            others.retain(|name| *after.get(name).unwrap_or(&true));
             let below = |longer: &str, shorter: &str| {
                 longer
                     .strip_prefix(shorter)
                     .is_some_and(|rest| rest.starts_with('/'))
             };
-            for existing in &names {
-                let there = existing.to_string();
-                if below(&new, &there) || below(&there, &new) {
-                    return Err(ObjectsError::NamesCollide {
-                        new: decided.name.clone(),
-                        existing: existing.clone(),
-                    });
-                }
+            let made = after
+                .iter()
+                .filter(|(_, exists)| **exists)
+                .map(|(name, _)| (*name, name.to_string()));
+            let made = made.filter(|(_, there)| below(&full, there) || below(there, &full));
+            let existing = others
+                .into_iter()
+                .next()
+                .or(made.map(|(name, _)| name.clone()).next());
+            if let Some(existing) = existing {
+                return Err(ObjectsError::NamesCollide {
+                    new: (*new).clone(),
+                    existing,
+                });
             }
         }
         Ok(())

@@ -1,14 +1,16 @@
 //! Branches: list, create at any position, delete, rename, switch.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use neon_objects::ancestry::{self, Relation};
 use neon_objects::{Commit, Expect, RefEdit};
-use neon_types::{CommitId, Lsn, RefName};
+use neon_types::{CommitId, Lsn, Position, RefName};
 
 use crate::api;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
+use crate::parents::Heads;
 use crate::repository::{Repository, branch_ref};
 use crate::resolve::Target;
 
@@ -23,14 +25,29 @@ impl Repository {
     pub(crate) fn list_branches(&self) -> Result<Vec<api::Branch>> {
         let head = self.refs.head()?;
         let config = self.config()?;
-        let mut commits: BTreeMap<String, (CommitId, Commit)> = BTreeMap::new();
-        for (name, id) in self.heads()? {
-            commits.insert(name, (id, self.commit(id)?));
+        let mut commits: HashMap<CommitId, Commit> = HashMap::new();
+        let names = self.heads()?;
+        for (_, id) in &names {
+            if !commits.contains_key(id) {
+                commits.insert(*id, self.commit(*id)?);
+            }
         }
+        let branches = names
+            .iter()
+            .filter_map(|(name, id)| Some((name, id, commits.get(id)?)));
+        let lines = branches
+            .clone()
+            .map(|(name, _, commit)| (name.as_str(), commit.line()));
+        let heads = Heads::new(lines, &head);
+        let mut sizes: HashMap<Position, u64> = HashMap::new();
         let mut rows = Vec::new();
-        for (name, (id, commit)) in &commits {
+        for (name, id, commit) in branches {
             let place = self.durable_place(name, commit)?;
-            let (parent, fork_lsn) = parent_of(name, commit, &commits, &head);
+            let (parent, fork_lsn) = heads.parent_of(name, commit.line()).unzip();
+            let size = match sizes.entry(place.position()) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => *unknown.insert(self.size_at(&place)?),
+            };
             let endpoint = self.endpoint_state(name)?;
             let upstream = config.upstream(name)?;
             let tracking = match &upstream {
@@ -43,11 +60,11 @@ impl Repository {
                 commit: *id,
                 timeline: commit.position.timeline,
                 lsn: commit.position.lsn,
-                parent,
+                parent: parent.map(str::to_owned),
                 fork_lsn,
                 endpoint: endpoint.as_ref().map(|state| state.state.clone()),
                 port: endpoint.map(|state| state.port),
-                size: self.size_at(&place)?,
+                size,
                 upstream: upstream.map(|upstream| format!("{}/{}", upstream.origin, upstream.branch)),
                 tracking,
             });
@@ -288,46 +305,5 @@ impl Repository {
             Ok(branch) => Ok(self.refs.get(&branch)?.map(|_| base)),
             Err(_) => Ok(None),
         }
-    }
-}
-
-/// Returns the branch that `name` left, and where: the one whose line shares the longest way with it and that goes on from
-/// there, or stands there. HEAD, then the first by name, wins among equals; a branch never descends from one that descends from it.
-fn parent_of(
-    name: &str,
-    commit: &Commit,
-    commits: &BTreeMap<String, (CommitId, Commit)>,
-    head: &str,
-) -> (Option<String>, Option<Lsn>) {
-    if name == head {
-        return (None, None);
-    }
-    let mut best: Option<(Lsn, bool, &str)> = None;
-    for (other, (_, theirs)) in commits {
-        if other == name {
-            continue;
-        }
-        let shared = match ancestry::relation(commit.line(), theirs.line()) {
-            Relation::Descendant => Some(theirs.position.lsn),
-            // Siblings at one place, or one that is ahead: the default branch and older names are parents.
-            Relation::Equal | Relation::Ancestor if other == head || other.as_str() < name => {
-                Some(commit.position.lsn)
-            }
-            Relation::Diverged { common: Some(common) } if other == head || other.as_str() < name => {
-                Some(common.lsn)
-            }
-            _ => None,
-        };
-        if let Some(lsn) = shared {
-            let candidate = (lsn, other == head, other.as_str());
-            if best.is_none_or(|(best_lsn, best_is_head, _)| (lsn, other == head) > (best_lsn, best_is_head))
-            {
-                best = Some(candidate);
-            }
-        }
-    }
-    match best {
-        Some((lsn, _, parent)) => (Some(parent.to_owned()), Some(lsn)),
-        None => (None, None),
     }
 }

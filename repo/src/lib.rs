@@ -27,6 +27,7 @@ mod layers;
 mod left_behind;
 mod log;
 mod origins;
+mod parents;
 mod peer;
 mod postgres;
 mod receiver;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use neon_types::Lsn;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::error::{RepoError, Result};
 
@@ -30,15 +30,23 @@ pub async fn connect_to(socket_directory: &Path, port: u16, database: &str) -> R
     Ok(client)
 }
 
-async fn lsn(client: &Client, function: &str) -> Result<Lsn> {
-    let row = client
-        .query_one(&format!("SELECT {function}()::text"), &[])
-        .await?;
-    let text: String = row.try_get(0)?;
-    let lsn: Lsn = text
-        .parse()
-        .map_err(|error: neon_types::ParseLsnError| RepoError::refused(error.to_string(), "report this"))?;
-    Ok(without_page_header(lsn))
+/// Returns what functions say that return LSNs, asked in one message.
+async fn lsns<const N: usize>(client: &Client, functions: [&str; N]) -> Result<[Lsn; N]> {
+    let calls = functions.map(|function| format!("{function}()")).join(", ");
+    let answer = client.simple_query(&format!("SELECT {calls}")).await?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let mut found = [Lsn::INVALID; N];
+    for (column, lsn) in found.iter_mut().enumerate() {
+        let text = row.and_then(|row| row.get(column)).unwrap_or_default();
+        let said: Lsn = text.parse().map_err(|error: neon_types::ParseLsnError| {
+            RepoError::refused(error.to_string(), "report this")
+        })?;
+        *lsn = without_page_header(said);
+    }
+    Ok(found)
 }
 
 /// Postgres names the place after a full page by what follows the next page's header; the record before ends at the page.
@@ -49,6 +57,9 @@ fn without_page_header(lsn: Lsn) -> Lsn {
     }
 }
 
+/// The function that says up to where WAL is on disk.
+const FLUSHED: &str = "pg_current_wal_flush_lsn";
+
 /// How often the flush position is looked at, and how long the WAL writer gets to reach what was inserted.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 const WAL_WRITER: u32 = 100;
@@ -57,14 +68,13 @@ const WAL_WRITER: u32 = 100;
 /// flush position when an open transaction keeps its last page back.
 pub async fn insert_lsn(socket_directory: &Path, port: u16) -> Result<Lsn> {
     let client = connect(socket_directory, port).await?;
-    let inserted = lsn(&client, "pg_current_wal_insert_lsn").await?;
-    let mut flushed = lsn(&client, "pg_current_wal_flush_lsn").await?;
+    let [inserted, mut flushed] = lsns(&client, ["pg_current_wal_insert_lsn", FLUSHED]).await?;
     for _ in 0..WAL_WRITER {
         if flushed >= inserted {
             return Ok(inserted);
         }
         tokio::time::sleep(LOOK).await;
-        flushed = lsn(&client, "pg_current_wal_flush_lsn").await?;
+        [flushed] = lsns(&client, [FLUSHED]).await?;
     }
     Ok(flushed)
 }
@@ -98,7 +108,8 @@ pub async fn set_password(socket_directory: &Path, port: u16, verifier: &str) ->
     client
         .batch_execute(&format!("SET synchronous_commit = on; SET log_statement = none; ALTER ROLE {SUPERUSER} PASSWORD '{verifier}'"))
         .await?;
-    lsn(&client, "pg_current_wal_flush_lsn").await
+    let [flushed] = lsns(&client, [FLUSHED]).await?;
+    Ok(flushed)
 }
 
 /// Turns autovacuum on, after the first transaction of a user (law 3).

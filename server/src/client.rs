@@ -373,7 +373,12 @@ fn last_lines(path: &Path, count: usize) -> Vec<String> {
 fn ask(stream: UnixStream, request: &Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
     let body =
         serde_json::to_vec(request).map_err(|error| local("internal", "cannot write the request", error))?;
-    runtime()?.block_on(converse(stream, body, progress))
+    // One conversation needs no threads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| local("runtime", "cannot wait for the daemon", error))?;
+    runtime.block_on(converse(stream, body, progress))
 }
 
 async fn converse(
