@@ -1,8 +1,10 @@
 //! Writing the files of all relations, on several threads.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 
 use neon_postgres::{BLCKSZ, PgVersion, RELSEG_BLOCKS, layout};
 use neon_types::RelTag;
@@ -66,7 +68,15 @@ pub(super) fn write(
         .sum();
     let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let first_error: Mutex<Option<ComputeError>> = Mutex::new(None);
-    let work = || {
+    let fail = |error: ComputeError| {
+        stop.store(true, Ordering::Relaxed);
+        let mut first = first_error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        first.get_or_insert(error);
+    };
+    let (early, written) = mpsc::channel::<File>();
+    let work = |early: Sender<File>| {
         while !stop.load(Ordering::Relaxed)
             && let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed))
         {
@@ -74,12 +84,16 @@ pub(super) fn write(
                 let bytes = u64::from(blocks) * BLCKSZ as u64;
                 progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
             };
-            if let Err(error) = write_segment(source, root, version, segment, checksums, &count) {
-                stop.store(true, Ordering::Relaxed);
-                let mut first = first_error
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                first.get_or_insert(error);
+            if let Err(error) = write_segment(source, root, version, segment, checksums, &early, &count) {
+                fail(error);
+            }
+        }
+    };
+    // Keeps the disk busy meanwhile; the directory is synced as a whole later.
+    let sync = || {
+        for file in written {
+            if let Err(error) = file.sync_data() {
+                fail(ComputeError::io("sync a file in", root)(error));
             }
         }
     };
@@ -88,9 +102,11 @@ pub(super) fn write(
         .min(MOST_THREADS);
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(work);
+            let early = early.clone();
+            scope.spawn(|| work(early));
         }
-        work();
+        scope.spawn(sync);
+        work(early);
     });
     match first_error
         .into_inner()
@@ -107,12 +123,13 @@ fn write_segment(
     version: PgVersion,
     segment: &Segment,
     checksums: bool,
+    early: &Sender<File>,
     count: &dyn Fn(u32),
 ) -> Result<()> {
     /// Blocks between two reports of progress.
     const REPORT: u32 = 1024;
     let path = root.join(layout::relation_path(version, segment.to, segment.number));
-    let mut file = SegmentFile::create(&path)?;
+    let mut file = SegmentFile::create(&path, Some(early.clone()))?;
     let blocks = segment.first..segment.first + segment.blocks;
     let mut reported = segment.first;
     if segment.blocks > 0 {

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 
 use neon_postgres::BLCKSZ;
 
@@ -11,6 +12,9 @@ use crate::error::{ComputeError, Result};
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 64 * BLCKSZ;
 
+/// Bytes that are written to a file before somebody is told that they could go to the disk.
+const EARLY: u64 = 32 << 20;
+
 /// A file of pages that is being written.
 pub(super) struct SegmentFile {
     path: PathBuf,
@@ -18,11 +22,14 @@ pub(super) struct SegmentFile {
     /// Offset of the first byte of the buffer.
     at: u64,
     buffer: Vec<u8>,
+    /// Bytes written since `early` was told.
+    written: u64,
+    early: Option<Sender<File>>,
 }
 
 impl SegmentFile {
-    /// Makes the file, which must not exist.
-    pub(super) fn create(path: &Path) -> Result<SegmentFile> {
+    /// Makes the file, which must not exist. `early` is told of it whenever much was written.
+    pub(super) fn create(path: &Path, early: Option<Sender<File>>) -> Result<SegmentFile> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -35,6 +42,8 @@ impl SegmentFile {
             at: 0,
             // Most relations are small: it grows with what comes.
             buffer: Vec::new(),
+            written: 0,
+            early,
         })
     }
 
@@ -66,7 +75,19 @@ impl SegmentFile {
             .write_all_at(&self.buffer, self.at)
             .map_err(ComputeError::io("write", &self.path))?;
         self.at += self.buffer.len() as u64;
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.written >= EARLY
+            && let Some(early) = &self.early
+        {
+            self.written = 0;
+            let file = self
+                .file
+                .try_clone()
+                .map_err(ComputeError::io("open", &self.path))?;
+            // Who listens no more has failed, and says so.
+            let _ = early.send(file);
+        }
         Ok(())
     }
 }
@@ -79,7 +100,7 @@ mod tests {
     fn pages_land_where_they_belong_and_gaps_are_zeros() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("file");
-        let mut file = SegmentFile::create(&path).expect("create");
+        let mut file = SegmentFile::create(&path, None).expect("create");
         for number in (0..150).filter(|number| *number != 70) {
             let page = vec![u8::try_from(number).expect("small") | 1; BLCKSZ];
             file.page(number, &page, (number == 149).then_some(0x1234))
@@ -99,6 +120,9 @@ mod tests {
         }
         assert_eq!(bytes[149 * BLCKSZ + 7..][..4], [149, 0x34, 0x12, 149]);
         assert!(bytes[150 * BLCKSZ..].iter().all(|byte| *byte == 0));
-        assert!(SegmentFile::create(&path).is_err(), "an existing file was taken");
+        assert!(
+            SegmentFile::create(&path, None).is_err(),
+            "an existing file was taken"
+        );
     }
 }

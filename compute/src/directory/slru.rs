@@ -18,7 +18,7 @@ pub(super) fn write(source: &dyn PageSource, root: &Path, contents: &Contents) -
         let mut open: Option<(u64, SegmentFile)> = None;
         let mut left = lengths.clone();
         let directory = root.join(kind.directory());
-        let create = |number: u64| SegmentFile::create(&directory.join(format!("{number:04X}")));
+        let create = |number: u64| SegmentFile::create(&directory.join(format!("{number:04X}")), None);
         let finish = |open: Option<(u64, SegmentFile)>| match open {
             Some((number, file)) => file.finish(lengths.get(&number).copied().unwrap_or(0)),
             None => Ok(()),
