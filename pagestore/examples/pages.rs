@@ -70,6 +70,14 @@ fn told(label: &str, mut nanoseconds: Vec<u128>) {
     );
 }
 
+/// A cache that has room for all that is read.
+fn roomy() -> Settings {
+    Settings {
+        block_cache: 256 << 20,
+        ..Settings::default()
+    }
+}
+
 fn main() -> Outcome<()> {
     let neon_dir: PathBuf = std::env::args().nth(1).ok_or("pages .neon")?.into();
     let reads: usize = 20_000;
@@ -84,28 +92,37 @@ fn main() -> Outcome<()> {
         longest = longest.max(Some((end, id)));
     }
     let (end, id) = longest.ok_or("no timeline")?;
-    let timeline = store.get(id)?;
-    let blocks = Blocks::at(&timeline, end)?;
-    println!(
-        "{} blocks; {} bytes of WAL not sealed",
-        blocks.1,
-        end.bytes_since(timeline.sealed())
-    );
+    let blocks = {
+        let timeline = store.get(id)?;
+        let blocks = Blocks::at(&timeline, end)?;
+        println!(
+            "{} blocks; {} bytes of WAL not sealed",
+            blocks.1,
+            end.bytes_since(timeline.sealed())
+        );
+        blocks
+    };
+    drop(store);
     let mut draw = Draw(1);
     let some: Vec<_> = (0..2_000).filter_map(|_| blocks.pick(draw.next())).collect();
-    for (rel, block) in &some {
-        timeline.get_page(*rel, *block, end)?;
+    for (label, settings) in [
+        ("warm", Settings::default()),
+        ("warm, block_cache_megabytes = 256", roomy()),
+    ] {
+        let timeline = store_with(settings)?.get(id)?;
+        for (rel, block) in &some {
+            timeline.get_page(*rel, *block, end)?;
+        }
+        let mut times = Vec::with_capacity(reads);
+        for _ in 0..reads {
+            let place = usize::try_from(draw.next())? % some.len().max(1);
+            let (rel, block) = some.get(place).ok_or("no block")?;
+            let began = Instant::now();
+            timeline.get_page(*rel, *block, end)?;
+            times.push(began.elapsed().as_nanos());
+        }
+        told(label, times);
     }
-    let mut times = Vec::with_capacity(reads);
-    for _ in 0..reads {
-        let place = usize::try_from(draw.next())? % some.len().max(1);
-        let (rel, block) = some.get(place).ok_or("no block")?;
-        let began = Instant::now();
-        timeline.get_page(*rel, *block, end)?;
-        times.push(began.elapsed().as_nanos());
-    }
-    told("warm", times);
-    drop((timeline, store));
 
     let store = store_with(Settings {
         layer_cache: 0,

@@ -5,9 +5,9 @@ from lab import PG15, shares
 MANY = 10_000
 
 
-def some(lab, repo, prefix, count):
+def some(lab, repo, prefix, count, *rev):
     """Makes branches; returns the seconds of each command."""
-    return [lab.timed(lab.options.neon, "branch", f"{prefix}{number}", cwd=repo) for number in range(count)]
+    return [lab.timed(lab.options.neon, "branch", f"{prefix}{number}", *rev, cwd=repo) for number in range(count)]
 
 
 def told(lab, who, seconds):
@@ -22,9 +22,12 @@ def measure(lab, base):
     lab.neon("init", "--from", base, repo, cwd=lab.work)
     lab.neon("start", "main", cwd=repo)
     some(lab, repo, "first", 3)
+    lab.neon("tag", "v1", cwd=repo)
     told(lab, "neon branch, whole command, of few", some(lab, repo, "few", 200))
-    some(lab, repo, "many", MANY - 200)
+    told(lab, "neon branch of a tag, no server is asked, of few", some(lab, repo, "tagged", 200, "v1"))
+    some(lab, repo, "many", MANY - 400)
     told(lab, f"neon branch, whole command, of {MANY:,}", some(lab, repo, "last", 200))
+    told(lab, f"neon branch of a tag, no server is asked, of {MANY:,}", some(lab, repo, "tagged-last", 200, "v1"))
     nothing = [lab.timed(lab.options.neon, "--version") for _ in range(200)]
     told(lab, "(neon --version, to start a process)", nothing)
     lab.record("list of 10,000 branches, seconds", "neon branch", lab.timed(lab.options.neon, "branch", cwd=repo), "s")

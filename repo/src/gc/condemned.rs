@@ -171,7 +171,35 @@ pub(crate) fn write(neon_dir: &Path, list: &[Condemned]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Behind a checksum that is right, too.
+        #[test]
+        fn any_text_is_a_list_or_damaged(body in "(-?[0-9]{1,20}|[a-z]{1,9}|[0-9a-f]{64}| |\n|\\PC){0,60}") {
+            let text = format!("{FIRST_LINE}\n{body}");
+            let checksum = blake3::hash(text.as_bytes()).to_hex();
+            if let Some(list) = decode(&format!("{text}{CHECKSUM}{checksum}\n")) {
+                prop_assert_eq!(decode(&encode(&list)), Some(list));
+            }
+        }
+
+        #[test]
+        fn a_line_is_read_as_it_was_written(
+            time: i64, kind in 0usize..6, id: [u8; 32], len: u64, inode: u64,
+        ) {
+            let word = ["commit", "map", "layer", "object", "incoming", "timeline"][kind];
+            let id = match word {
+                "timeline" => TimelineId(*id.first_chunk().unwrap()).to_string(),
+                _ => ObjectId::from_bytes(id).to_string(),
+            };
+            let line = format!("{time} {word} {id} {len} {inode}");
+            let read: Condemned = line.parse().expect("a line");
+            prop_assert_eq!(read.to_string(), line);
+        }
+    }
 
     fn sample() -> Vec<Condemned> {
         let object = ObjectId::from_bytes([0xab; 32]);

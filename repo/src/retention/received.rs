@@ -101,7 +101,19 @@ pub(crate) fn note(timeline: &Path, row: Received) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_table(bytes in proptest::collection::vec(any::<u8>(), 0..100), lsn: u64, time: i64) {
+            let row = Received { lsn: Lsn(lsn), time };
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(FILE), [row.encode(), bytes].concat()).unwrap();
+            prop_assert_eq!(read(directory.path()).unwrap(), [row]);
+        }
+    }
 
     fn row(number: u64) -> Received {
         Received {
