@@ -4,8 +4,9 @@ use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, rmgr};
 use neon_types::{Lsn, LsnRange, RelTag};
 
 use super::fixture::*;
+use super::model::{Branch, Model};
 use crate::failpoint::fail_once_here;
-use crate::{PageStoreError, Settings};
+use crate::{PageStoreError, Settings, fsck};
 
 fn image_record(random: &mut Random, block: u32) -> RecordBuilder {
     image_of(random, rel(0), block)
@@ -307,13 +308,48 @@ fn a_seal_that_fails_at_any_step_loses_nothing() {
             timeline.seal().unwrap();
             assert_eq!(timeline.sealed(), pen.at);
             check(&timeline);
-            assert!(
-                crate::fsck(&repository.store, &mut |_, _| true)
-                    .unwrap()
-                    .is_empty()
-            );
+            assert!(fsck(&repository.store, &mut |_, _| true).unwrap().is_empty());
         }
     }
+}
+
+/// Whichever thread meets it: the seal fails, ends, and succeeds once the WAL is there again.
+#[test]
+fn a_seal_whose_wal_is_damaged_says_so() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut random = Random(77);
+    let mut branch = Branch {
+        id: ROOT,
+        model: Model::default(),
+    };
+    branch.grow(&timeline, &mut random, 600, &mut 0);
+    assert_eq!(timeline.sealed(), timeline.start());
+    let wal = timeline.directory().join("wal");
+    let mut files: Vec<_> = std::fs::read_dir(wal)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let (first, sound) = (&files[0], std::fs::read(&files[0]).unwrap());
+    assert!(files.len() > 1, "all of the first one is history");
+    for share in [25, 50, 97] {
+        let mut damaged = sound.clone();
+        // Not one byte: a record may be of no page.
+        let at = sound.len() * share / 100;
+        damaged[at..at + 3000].iter_mut().for_each(|byte| *byte ^= 1);
+        std::fs::write(first, damaged).unwrap();
+        let sealed = timeline.seal();
+        assert!(
+            matches!(sealed, Err(PageStoreError::BrokenWal { .. })),
+            "at {share} %: {sealed:?}"
+        );
+        std::fs::write(first, &sound).unwrap();
+    }
+    timeline.seal().unwrap();
+    assert_eq!(timeline.sealed(), timeline.end());
+    branch.model.check(&timeline, timeline.end());
+    assert!(fsck(&repository.store, &mut |_, _| true).unwrap().is_empty());
 }
 
 #[test]

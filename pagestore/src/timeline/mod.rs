@@ -19,6 +19,7 @@ mod rederive;
 mod retain;
 mod scan;
 mod seal;
+mod sealing;
 mod shrink;
 mod sizes;
 mod state;

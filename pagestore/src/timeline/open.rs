@@ -247,6 +247,24 @@ impl OpenLayer {
         self.keys.iter().map(|(key, versions)| (key, versions.as_slice()))
     }
 
+    /// Divides all keys so that each part has about as many versions.
+    pub(crate) fn parts(&self, versions: usize) -> Vec<KeyRange> {
+        let mut parts = Vec::new();
+        let (mut start, mut count) = (PackedKey::MIN, 0);
+        for (key, here) in self.iter() {
+            if count >= versions {
+                parts.push(KeyRange { start, end: *key });
+                (start, count) = (*key, 0);
+            }
+            count += here.len();
+        }
+        parts.push(KeyRange {
+            start,
+            end: PackedKey::MAX,
+        });
+        parts
+    }
+
     /// Returns the versions of the keys of a range, in key order.
     pub(crate) fn within(&self, keys: KeyRange) -> impl Iterator<Item = (&PackedKey, &[OpenVersion])> {
         let keys = self.keys.range(keys.start..keys.end);

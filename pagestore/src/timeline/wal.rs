@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use neon_objects::durable;
 use neon_postgres::BLCKSZ;
-use neon_postgres::wal::segment;
+use neon_postgres::wal::{RECORD_HEADER_SIZE, record_crc, segment};
 use neon_types::{Lsn, LsnRange, TimelineId, with_causes};
 
 use super::TimelineState;
@@ -484,7 +484,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Returns the record that begins at `start` and ends at or before `end`, page headers removed.
+    /// Returns the record that begins at `start` and ends at or before `end`, page headers removed. Its checksum is verified: what a disk
+    /// changed meanwhile must not get into a layer.
     pub(crate) fn record(&self, start: Lsn, end: Lsn) -> Result<Vec<u8>> {
         let bad = |reason: &str| PageStoreError::BrokenWal {
             timeline: self.timeline,
@@ -496,8 +497,7 @@ impl Wal {
         self.read(start, &mut raw)?;
         let page = BLCKSZ as u64;
         if start.0 / page == (end.0 - 1) / page && !start.0.is_multiple_of(page) {
-            cut_to_length(&mut raw).ok_or_else(|| bad("no record begins here"))?;
-            return Ok(raw);
+            return whole_record(raw).map_err(bad);
         }
         let mut record = Vec::with_capacity(span);
         let mut at = start;
@@ -512,8 +512,7 @@ impl Wal {
             at = data + part.len() as u64;
             rest = more;
         }
-        cut_to_length(&mut record).ok_or_else(|| bad("no record begins here"))?;
-        Ok(record)
+        whole_record(record).map_err(bad)
     }
 
     /// Deletes whole segments below `upto`, as far as no reader has a pin. Returns the bytes that went.
@@ -560,13 +559,17 @@ impl Wal {
     }
 }
 
-/// Cuts a buffer that begins with a record to the record's own length.
-fn cut_to_length(record: &mut Vec<u8>) -> Option<()> {
-    let stated = record.get(..4)?.try_into().ok().map(u32::from_le_bytes)?;
-    let stated = usize::try_from(stated).ok()?;
-    if stated < neon_postgres::wal::RECORD_HEADER_SIZE || stated > record.len() {
-        return None;
+/// Cuts a buffer that begins with a record to the record's own length, and checks that it is the one that was received.
+fn whole_record(mut record: Vec<u8>) -> std::result::Result<Vec<u8>, &'static str> {
+    let field = |at: usize| record.get(at..)?.first_chunk().copied().map(u32::from_le_bytes);
+    let stated = field(0).and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
+    if stated < RECORD_HEADER_SIZE || stated > record.len() {
+        return Err("no record begins here");
     }
+    let crc = field(RECORD_HEADER_SIZE - 4);
     record.truncate(stated);
-    Some(())
+    match record_crc(&record) == crc {
+        true => Ok(record),
+        false => Err("the record is not what was received: its checksum is wrong"),
+    }
 }

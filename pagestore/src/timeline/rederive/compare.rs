@@ -74,7 +74,8 @@ pub(super) fn compare(
     let workers = thread::available_parallelism()
         .map_or(1, NonZero::get)
         .min(MAX_WORKERS);
-    let parts = parts(chunk, workers * PARTS);
+    let versions: usize = chunk.open.iter().map(|(_, versions)| versions.len()).sum();
+    let parts = chunk.open.parts(versions / (workers * PARTS) + 1);
     let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (tell, told) = mpsc::channel::<(usize, Result<Compared>)>();
     // By their place, so that what is told is in the order of the keys.
@@ -121,26 +122,6 @@ pub(super) fn compare(
         unsound.take(compared.unsound);
     }
     Ok(Some(all))
-}
-
-/// Divides all keys so that each part has about as many versions of the chunk.
-fn parts(chunk: &Chunk, count: usize) -> Vec<KeyRange> {
-    let all: usize = chunk.open.iter().map(|(_, versions)| versions.len()).sum();
-    let each = all / count + 1;
-    let mut parts = Vec::with_capacity(count);
-    let (mut start, mut versions) = (PackedKey::MIN, 0);
-    for (key, here) in chunk.open.iter() {
-        if versions >= each {
-            parts.push(KeyRange { start, end: *key });
-            (start, versions) = (*key, 0);
-        }
-        versions += here.len();
-    }
-    parts.push(KeyRange {
-        start,
-        end: PackedKey::MAX,
-    });
-    parts
 }
 
 struct Comparison<'a> {
