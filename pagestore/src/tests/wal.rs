@@ -313,6 +313,36 @@ fn a_seal_that_fails_at_any_step_loses_nothing() {
     }
 }
 
+/// A record that was sound when it was received, and is not when it is read again.
+#[test]
+fn a_bit_that_flips_in_the_file_is_found() {
+    let repository = Repository::new(settings());
+    let timeline = repository.import();
+    let mut pen = Pen::at_end(&timeline);
+    let (bytes, span) = pen.write(image_record(&mut Random(3), 0));
+    receive(&timeline, &bytes);
+    let directory = timeline.directory().join("wal");
+    let file = std::fs::read_dir(directory)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let sound = std::fs::read(&file).unwrap();
+    let mut damaged = sound.clone();
+    // In the middle of the page's image.
+    let middle = (span.start.0 + 3000) % u64::from(SEGMENT);
+    damaged[usize::try_from(middle).unwrap()] ^= 4;
+    std::fs::write(&file, damaged).unwrap();
+    let is_told =
+        |error| matches!(error, PageStoreError::BrokenWal { reason, .. } if reason.contains("checksum"));
+    assert!(is_told(timeline.get_page(rel(0), 0, pen.at).unwrap_err()));
+    assert!(is_told(timeline.seal().unwrap_err()));
+    std::fs::write(&file, &sound).unwrap();
+    timeline.get_page(rel(0), 0, pen.at).unwrap();
+    timeline.seal().unwrap();
+}
+
 /// Whichever thread meets it: the seal fails, ends, and succeeds once the WAL is there again.
 #[test]
 fn a_seal_whose_wal_is_damaged_says_so() {
