@@ -60,7 +60,7 @@ def measure(lab, base, port):
     repo = lab.fresh("history")
     lab.neon("init", "--from", base, repo, cwd=lab.work)
     lab.neon("config", "set", "pagestore.seal_seconds", "5", cwd=repo)
-    lab.neon("retention", "--keep-wal", "0", cwd=repo)
+    lab.neon("retention", "--keep-wal", "0B", cwd=repo)
     before = size(os.path.join(repo, ".neon", "objects"))
     endpoint = lab.neon_json("start", "main", cwd=repo)
     host, its_port = endpoint["socket_directory"], str(endpoint["port"])

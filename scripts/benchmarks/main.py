@@ -51,6 +51,22 @@ def make_base():
     return base
 
 
+def tell(data):
+    """Prints and writes what was measured, also when a measurement failed."""
+    report = {"date": datetime.date.today().isoformat(), "data_bytes": data, **lab.report()}
+    print("\n| work | who | median | ratio to neon |\n|---|---|--:|--:|")
+    for work, rows in report["results"].items():
+        own = next((row["median"] for who, row in rows.items() if who.startswith("neon")), None)
+        for who, row in rows.items():
+            shown = f"{row['median'] / 1e6:,.2f} MB" if row["unit"] == "B" else f"{row['median']:,.3f} {row['unit']}"
+            ratio = f"{row['median'] / own:.2f}" if own and not who.startswith("neon") else ""
+            print(f"| {work} | {who} | {shown} | {ratio} |")
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+
+
+data = 0
 try:
     base = make_base()
     data = size(base) - size(os.path.join(base, "pg_wal"))
@@ -74,15 +90,4 @@ try:
         pages.open_many(lab)
 finally:
     lab.clean_up()
-
-report = {"date": datetime.date.today().isoformat(), "data_bytes": data, **lab.report()}
-print("\n| work | who | median | ratio to neon |\n|---|---|--:|--:|")
-for work, rows in report["results"].items():
-    own = next((row["median"] for who, row in rows.items() if who.startswith("neon")), None)
-    for who, row in rows.items():
-        shown = f"{row['median'] / 1e6:,.2f} MB" if row["unit"] == "B" else f"{row['median']:,.3f} {row['unit']}"
-        ratio = f"{row['median'] / own:.2f}" if own and not who.startswith("neon") else ""
-        print(f"| {work} | {who} | {shown} | {ratio} |")
-if options.json:
-    with open(options.json, "w") as file:
-        json.dump(report, file, indent=1)
+    tell(data)
