@@ -26,12 +26,19 @@ fn rate(what: &str, bytes: u64, since: Instant) {
     );
 }
 
-/// Returns the seconds that this thread was on a processor, which other work on the machine does not change much.
+/// Returns the seconds that the threads of this process were on processors, which other work on the machine does not change much.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn busy() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-    nanoseconds.unwrap_or(0) as f64 / 1e9
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // In hundredths: user and system time, after the name in parentheses.
+    let fields = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(11)
+        .take(2);
+    fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() as f64 / 100.0
 }
 
 fn relations(timeline: &Timeline, lsn: Lsn) -> Outcome<Vec<(RelTag, u32)>> {

@@ -255,10 +255,12 @@ impl Emitter<'_> {
 
     fn slru_pages(&mut self, kind: SlruKind, files: &[(u64, u64)]) -> Result<(), ImportError> {
         for (number, pages) in files {
-            let path = self.path(slru_path(kind, *number));
-            let bytes = self.read(&path, (PAGES_PER_SEGMENT * BLOCK) as usize)?;
+            let relative = slru_path(kind, *number);
+            let bytes = self.read(&relative, (PAGES_PER_SEGMENT * BLOCK) as usize)?;
             if bytes.len() as u64 != pages * BLOCK {
-                return Err(ImportError::damaged(&path)("its length changed meanwhile"));
+                return Err(ImportError::damaged(&self.path(&relative))(
+                    "its length changed meanwhile",
+                ));
             }
             for (index, page) in bytes.chunks_exact(BLCKSZ).enumerate() {
                 let key = Key::SlruPage {
