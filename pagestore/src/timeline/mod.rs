@@ -19,7 +19,6 @@ mod rederive;
 mod retain;
 mod scan;
 mod seal;
-mod sealing;
 mod shrink;
 mod sizes;
 mod state;

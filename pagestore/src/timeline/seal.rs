@@ -4,13 +4,15 @@ use std::sync::{Arc, TryLockError};
 
 use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
 
-use super::open::OpenLayer;
-use super::sealing::in_order;
+use super::images::Images;
+use super::open::{OpenLayer, OpenVersion, Slot};
 use super::{Memory, Timeline, lock, read, write};
 use crate::failpoint::failpoint;
 use crate::layer::LayerWriter;
 use crate::map::{LayerMap, MapEntry};
+use crate::value::Value;
 use crate::{PageStoreError, Result};
+use neon_postgres::wal::Record;
 
 /// How many times what makes a seal may be waiting for one before page deltas, which take half of its time, are left out.
 const BEHIND: u64 = 2;
@@ -190,13 +192,40 @@ impl Timeline {
             begin: PackedKey::MIN,
         };
         let mut writer = LayerWriter::delta(&self.core.objects, lsns)?;
-        in_order(self, frozen, below, &mut |key, lsn, stored| {
+        let mut images = Images::new(self, frozen, below);
+        for (key, versions) in frozen.iter() {
             if writer.len() >= target && writer.last_key().is_some_and(|last| last < *key) {
-                let next = LayerWriter::delta(&self.core.objects, lsns)?;
-                layers.finish(std::mem::replace(&mut writer, next), *key)?;
+                layers.finish(writer, *key)?;
+                writer = LayerWriter::delta(&self.core.objects, lsns)?;
             }
-            writer.add(key, lsn, stored)
-        })?;
+            let mut block = images.block(key, versions);
+            self.worked();
+            for OpenVersion { lsn, whole, slot } in versions {
+                match slot {
+                    Slot::Put(value) => {
+                        block.put(*lsn, *whole, value);
+                        writer.add(key, *lsn, value.stored(*whole))?;
+                    }
+                    Slot::Absent => {
+                        block.put(*lsn, *whole, &Value::Absent);
+                        writer.add(key, *lsn, Value::Absent.stored(*whole))?;
+                    }
+                    Slot::Wal { start, index } => {
+                        let bytes = self.wal.record(*start, *lsn)?;
+                        let record = Record::decode(self.version, bytes).map_err(|error| {
+                            PageStoreError::damaged(format!("the record at {start}"), error)
+                        })?;
+                        let index = usize::from(*index);
+                        let slice = record.slice_for_block(index);
+                        let (value, whole) = match block.record(*lsn, *whole, &record, index, slice.len()) {
+                            Some(delta) => (Value::Delta(delta), false),
+                            None => (Value::Record(slice), *whole),
+                        };
+                        writer.add(key, *lsn, value.stored(whole))?;
+                    }
+                }
+            }
+        }
         layers.finish(writer, PackedKey::MAX)?;
         Ok(layers.entries)
     }
