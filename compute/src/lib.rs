@@ -27,8 +27,7 @@ mod stamp;
 mod timeline_source;
 
 pub use directory::{
-    Boot, Built, DataDirectory, Prepared, Progress, Purpose, carry_configuration, configuration_files,
-    read_control,
+    Boot, Built, DataDirectory, LocalSettings, Prepared, Progress, Purpose, carry_configuration, read_control,
 };
 pub use environment::ServerEnvironment;
 pub use error::{BoxError, ComputeError, Result, Unbuildable};

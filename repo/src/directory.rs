@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use neon_compute::conf::{Settings, on_one_line};
 use neon_compute::settings::{EndpointSettings, pin_directory};
 use neon_compute::{
     Adoption, Boot, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped, TimelineSource,
@@ -128,22 +129,28 @@ impl Repository {
         std::fs::create_dir_all(directory_of(&self.neon_dir, name))
             .map_err(RepoError::io("create", directory_of(&self.neon_dir, name)))?;
         let source = TimelineSource::new(Arc::clone(timeline), lsn);
+        let boot = &Boot {
+            settings: Some(Settings::read(settings)),
+            ..boot.clone()
+        };
         let built = report(progress, |tell| {
             DataDirectory::build(&source, &pgdata, boot, tell)
         })?;
-        let mut notes = Vec::new();
         if aside.exists() {
             // It goes when the new one has been stopped properly (law 8): until then it is the last witness of what died in it.
             neon_compute::carry_configuration(&aside, &pgdata)?;
-        } else if !settings.is_empty() {
-            neon_objects::durable::replace(&pgdata.join("postgresql.auto.conf"), settings.as_bytes(), 0o600)?;
         }
-        notes.extend(
-            built
-                .switched_off
-                .iter()
-                .map(|off| format!("{} = {} is not used here", off.name, off.configured)),
-        );
+        let mut notes = told(built.switched_off.iter().map(|off| {
+            format!(
+                "{} = {} is not taken over: {}",
+                off.name,
+                on_one_line(&off.configured),
+                off.why
+            )
+        }));
+        notes.extend(told(
+            built.left_out.iter().map(|line| format!("left out: {line}")),
+        ));
         if boot.purpose == Purpose::ReadOnly && !built.prepared.is_empty() {
             notes.push(format!(
                 "{} prepared transactions wait here; a read-only endpoint does not list them",
@@ -191,11 +198,14 @@ impl Repository {
             let _ = postmaster.stop_now(STOP_PATIENCE);
             return Err(error.into());
         }
-        let notes = pinned
-            .switched_off
-            .iter()
-            .map(|off| format!("{} = {} is switched off on a branch", off.name, off.configured))
-            .collect();
+        let notes = told(pinned.switched_off.iter().map(|off| {
+            format!(
+                "{} = {} is switched off: {}",
+                off.name,
+                on_one_line(&off.configured),
+                off.why
+            )
+        }));
         let pid = u32::try_from(postmaster.pid()).unwrap_or_default();
         self.endpoints.postmasters().insert(name.to_owned(), postmaster);
         Ok(Started {
@@ -227,8 +237,20 @@ impl Repository {
             history: history_of(path),
             purpose: Purpose::ReadWrite,
             slot: Some(SLOT.to_owned()),
+            settings: None,
         }
     }
+}
+
+/// Returns the first of many remarks, and how many more there are.
+pub(crate) fn told(remarks: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    const SHOWN: usize = 20;
+    let more = remarks.len().saturating_sub(SHOWN);
+    let mut told: Vec<String> = remarks.take(SHOWN).collect();
+    if more > 0 {
+        told.push(format!("and {more} more of this kind"));
+    }
+    told
 }
 
 /// Writes `neon.conf` beside a data directory: the user's `postgresql.conf`, and whether autovacuum is held back.

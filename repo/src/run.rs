@@ -207,6 +207,7 @@ impl Repository {
             history,
             purpose: Purpose::ReadOnly,
             slot: None,
+            settings: None,
         };
         notes.extend(self.build(
             &name,

@@ -90,6 +90,7 @@ impl Repository {
                 history,
                 purpose: Purpose::ReadWrite,
                 slot: None,
+                settings: None,
             };
             self.build(&name, &timeline, position.lsn, &boot, "", progress)?;
             self.write_endpoint_file(

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use neon_postgres::PgVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::conf::{Conf, list};
-use crate::directory::origins;
+use crate::conf::{Conf, Why, is_setting_name, list};
+use crate::directory::{Purpose, origins};
 use crate::error::{ComputeError, Result};
 use crate::hba;
 
@@ -92,8 +92,22 @@ pub struct SwitchedOff {
     pub name: String,
     /// What the cluster's configuration says.
     pub configured: String,
-    /// What holds here.
+    /// What holds here; empty: what Postgres does without the setting.
     pub pinned: String,
+    /// Why.
+    pub why: Why,
+}
+
+impl SwitchedOff {
+    /// Returns that `name`, configured so, is `pinned` here.
+    pub fn new(name: &str, configured: &str, pinned: &str, why: Why) -> SwitchedOff {
+        SwitchedOff {
+            name: name.to_owned(),
+            configured: configured.to_owned(),
+            pinned: pinned.to_owned(),
+            why,
+        }
+    }
 }
 
 /// The result of [`pin`].
@@ -130,7 +144,7 @@ const QUIET: [(&str, &str, u16, u16); 20] = [
 ];
 
 /// Returns the settings of [`QUIET`] that a version has.
-fn quiet(version: PgVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(crate) fn quiet(version: PgVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
     QUIET
         .into_iter()
         .filter(move |(_, _, first, last)| (*first..=*last).contains(&version.major()))
@@ -145,11 +159,7 @@ pub fn acts_on_the_world(version: PgVersion, conf: &Conf, preload_allowed: &[Str
         if let Some(configured) = conf.get(name)
             && !same_value(configured, off)
         {
-            found.push(SwitchedOff {
-                name: name.to_owned(),
-                configured: configured.to_owned(),
-                pinned: off.to_owned(),
-            });
+            found.push(SwitchedOff::new(name, configured, off, Why::Original));
         }
     }
     if let Some(configured) = conf.get("shared_preload_libraries") {
@@ -160,22 +170,24 @@ pub fn acts_on_the_world(version: PgVersion, conf: &Conf, preload_allowed: &[Str
             .cloned()
             .collect();
         if allowed.len() < all.len() {
-            found.push(SwitchedOff {
-                name: "shared_preload_libraries".to_owned(),
-                configured: configured.to_owned(),
-                pinned: allowed.join(","),
-            });
+            let pinned = allowed.join(",");
+            found.push(SwitchedOff::new(
+                "shared_preload_libraries",
+                configured,
+                &pinned,
+                Why::Library,
+            ));
         }
     }
     found
 }
 
-fn may_preload(library: &str, more: &[String]) -> bool {
+pub(crate) fn may_preload(library: &str, more: &[String]) -> bool {
     let name = library.strip_prefix("$libdir/").unwrap_or(library);
     PRELOAD_ALLOWED.contains(&name) || more.iter().any(|allowed| allowed == name)
 }
 
-fn same_value(configured: &str, pinned: &str) -> bool {
+pub(crate) fn same_value(configured: &str, pinned: &str) -> bool {
     let off = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "off" | "false" | "no" | "0");
     configured == pinned || (off(configured) && off(pinned))
 }
@@ -227,7 +239,7 @@ pub fn pin(
     let mut settings: Vec<(&str, String)> = vec![
         ("data_directory", path(pgdata)),
         ("hba_file", path(&pgdata.join(hba::NAME))),
-        ("ident_file", path(&pgdata.join("pg_ident.conf"))),
+        ("ident_file", path(&pgdata.join(hba::IDENT_NAME))),
         ("cluster_name", ascii(&wanted.name)),
         ("port", wanted.port.to_string()),
         ("listen_addresses", listen.to_owned()),
@@ -268,7 +280,12 @@ pub fn pin(
         .filter(|library| may_preload(library, &wanted.preload_allowed))
         .collect();
     settings.push(("shared_preload_libraries", preload.join(",")));
-    settings.extend(raised(version, conf, minimums, wanted));
+    let purpose = if wanted.read_only {
+        Purpose::ReadOnly
+    } else {
+        Purpose::ReadWrite
+    };
+    settings.extend(raised(version, conf, minimums, purpose, &wanted.extra));
     let mut settings: Vec<(String, String)> = settings
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -286,23 +303,30 @@ pub fn pin(
     })
 }
 
-/// Returns the limits that are configured too low for what the state holds. The others are left to the user, who could not
+/// Returns the limits that are configured too low for what the state holds, or for us. The others are left to the user, who could not
 /// change them any more if they were pinned.
-fn raised(
+pub(crate) fn raised(
     version: PgVersion,
     conf: &Conf,
     minimums: &Minimums,
-    wanted: &EndpointSettings,
+    purpose: Purpose,
+    extra: &[(String, String)],
 ) -> Vec<(&'static str, String)> {
     // A standby must not be smaller than what its WAL was written with; a primary only has to hold what there is.
-    let standby = |minimum: i64| if wanted.read_only { minimum } else { 0 };
-    let with_slots = 10.max(minimums.origins.saturating_add(2));
+    let standby = |minimum: i64| if purpose == Purpose::ReadOnly { minimum } else { 0 };
+    // We connect to endpoints, not to what left us.
+    let ours = |minimum: i64| if purpose == Purpose::Export { 0 } else { minimum };
+    let slots = minimums.origins.saturating_add(ours(2)).max(ours(10));
     let prepared = minimums.prepared.max(standby(minimums.max_prepared_transactions));
     let mut limits = vec![
         ("max_connections", 100, standby(minimums.max_connections)),
         ("max_worker_processes", 8, standby(minimums.max_worker_processes)),
-        ("max_wal_senders", 10, standby(minimums.max_wal_senders).max(5)),
-        ("max_replication_slots", 10, with_slots),
+        (
+            "max_wal_senders",
+            10,
+            standby(minimums.max_wal_senders).max(ours(5)),
+        ),
+        ("max_replication_slots", 10, slots),
         ("max_prepared_transactions", 0, prepared),
         (
             "max_locks_per_transaction",
@@ -311,16 +335,15 @@ fn raised(
         ),
     ];
     if version >= PgVersion::V18 {
-        limits.push(("max_active_replication_origins", 10, minimums.origins.max(1)));
+        limits.push(("max_active_replication_origins", 10, minimums.origins));
     }
     let mut raised = Vec::new();
     for (name, default, minimum) in limits {
-        let extra = wanted
-            .extra
+        let given = extra
             .iter()
             .rev()
             .find(|(extra, _)| extra.eq_ignore_ascii_case(name));
-        let configured = match extra {
+        let configured = match given {
             Some((_, value)) => value.parse().ok(),
             None => conf.number(name),
         };
@@ -339,13 +362,5 @@ fn ascii(name: &str) -> String {
         .collect()
 }
 
-fn is_setting_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
-}
-
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;
