@@ -170,9 +170,6 @@ pub enum RepoError {
     /// The connection to another repository.
     #[error(transparent)]
     Transport(#[from] neon_transport::TransportError),
-    /// The endpoint's Postgres answered an error.
-    #[error("the endpoint's Postgres refused")]
-    Sql(#[from] tokio_postgres::Error),
     /// The operating system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -252,7 +249,6 @@ impl RepoError {
                 transport_code(error)
             }
             RepoError::Remote(_) => "remote",
-            RepoError::Sql(_) => "sql",
             RepoError::Io { .. } => "io",
             RepoError::Refused { .. } => "refused",
         }

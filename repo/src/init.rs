@@ -68,7 +68,6 @@ fn init_or_fail(
                 installation.version().major()
             ));
             let pgdata = skeleton.neon_dir.join("tmp-initdb");
-            let password = repository.password()?;
             let defaults = InitOptions::default();
             neon_compute::initdb(
                 &installation,
@@ -76,7 +75,7 @@ fn init_or_fail(
                 &InitOptions {
                     locale: request.locale.clone().unwrap_or(defaults.locale),
                     encoding: request.encoding.clone().unwrap_or(defaults.encoding),
-                    password: Some(password),
+                    password: Some(repository.verifier()?),
                 },
             )?;
             import::inspect(&pgdata)?

@@ -20,8 +20,7 @@ const FILE: &str = "instance";
 /// Returns the writer id of this very directory; draws one when there is none for it.
 pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
     let path = neon_dir.join(FILE);
-    let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
-    let place = format!("{}:{}", metadata.dev(), metadata.ino());
+    let place = place(neon_dir)?;
     let copied = match fs::read_to_string(&path) {
         Ok(text) => {
             if let Some((id, stamp)) = text.trim_end().split_once(' ')
@@ -42,6 +41,12 @@ pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
     let id = crate::world::new_repo_id(world);
     durable::replace(&path, format!("{id} {place}\n").as_bytes(), 0o600)?;
     Ok(id)
+}
+
+/// Returns device and inode of a `.neon/`.
+pub fn place(neon_dir: &Path) -> Result<String> {
+    let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
+    Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
 /// Removes the `postmaster.pid` files that were copied along: they name processes and shared memory of the original's servers,

@@ -38,6 +38,7 @@ mod revision;
 mod run;
 pub mod sockets;
 mod status;
+mod superuser;
 mod tags;
 mod tail;
 mod tli;

@@ -46,6 +46,8 @@ pub struct Repository {
     pub(crate) collecting: Mutex<()>,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
     pub(crate) writer: RepoId,
+    /// Device and inode of the `.neon/`.
+    place: String,
     _lock: RepoLock,
 }
 
@@ -97,10 +99,16 @@ impl Repository {
             commands: Mutex::new(()),
             collecting: Mutex::new(()),
             writer,
+            place: instance::place(neon_dir)?,
             _lock: lock,
         };
         repository.apply_wal_windows(&config)?;
         Ok(repository)
+    }
+
+    /// Returns false when the repository was moved, or removed, since it was opened: its path leads elsewhere now.
+    pub fn is_in_place(&self) -> bool {
+        instance::place(&self.neon_dir).is_ok_and(|place| place == self.place)
     }
 
     /// Returns the directory that holds `.neon/`.

@@ -162,8 +162,9 @@ impl Repository {
         };
         self.write_endpoint_file(branch, &file)?;
         self.receive(branch, &file, &timeline, quiet)?;
-        if let Some(end) = self.ensure_password(branch, port)? {
-            file.housekeeping_end = end;
+        if let Some(set) = self.ensure_password(branch, &file)? {
+            notes.push(set.note);
+            file.housekeeping_end = set.end;
             self.write_endpoint_file(branch, &file)?;
             // The receiver must not take our own transaction for a user's.
             self.receive(branch, &file, &timeline, quiet)?;
@@ -300,11 +301,9 @@ impl Repository {
             port: file.port,
         };
         let on_transaction: Option<receiver::OnTransaction> = quiet.then(|| {
-            let (runtime, place) = (self.runtime.clone(), place.clone());
             let pgdata = pgdata_of(&self.neon_dir, name);
             let act: receiver::OnTransaction = Box::new(move || {
-                let turned = write_configuration(&pgdata, true)
-                    .and_then(|_| runtime.block_on(postgres::reload(&place.socket_directory, place.port)));
+                let turned = write_configuration(&pgdata, true).and_then(|_| postgres::reload(&pgdata));
                 if let Err(error) = turned {
                     tracing::warn!(%error, "autovacuum stays off");
                 }
@@ -508,32 +507,17 @@ impl Repository {
         let file = self
             .endpoint_file(name)?
             .ok_or_else(|| RepoError::NotRunning(name.to_owned()))?;
-        let socket_directory = self.socket_directory(name);
-        let password = self.password()?;
-        let tcp = file.branch.is_some()
-            || self
-                .runtime
-                .block_on(postgres::password_works(file.port, &password));
-        let uri = if tcp {
-            format!(
-                "postgresql://{}:{password}@127.0.0.1:{}/postgres",
-                postgres::SUPERUSER,
-                file.port
-            )
-        } else {
-            // A position from before this repository set the password: only the socket lets us in.
-            let directory = percent_encode(&socket_directory.to_string_lossy());
-            format!(
-                "postgresql://{}@{directory}:{}/postgres",
-                postgres::SUPERUSER,
-                file.port
-            )
-        };
+        let access = self.access(&file)?;
+        let (uri, remark) = self.login(name, &file, &access)?;
+        let mut notes = notes;
+        notes.extend(remark);
         Ok(api::Endpoint {
             name: name.to_owned(),
             uri,
+            user: access.superuser,
+            database: access.database,
             port: file.port,
-            socket_directory,
+            socket_directory: self.socket_directory(name),
             read_only: file.branch.is_none(),
             already_running,
             pid,
@@ -545,27 +529,6 @@ impl Repository {
             },
             notes,
         })
-    }
-
-    /// Makes the endpoint's superuser known to have the repository's password. Returns where the WAL of that ends; nothing when
-    /// it was so already.
-    fn ensure_password(&self, name: &str, port: u16) -> Result<Option<Lsn>> {
-        let password = self.password()?;
-        if self.runtime.block_on(postgres::password_works(port, &password)) {
-            return Ok(None);
-        }
-        let verifier = neon_transport::scram::make_verifier(
-            &password,
-            &self.world.random(),
-            neon_transport::scram::DEFAULT_ITERATIONS,
-        )
-        .map_err(|error| RepoError::refused(error.to_string(), "remove .neon/password to draw another"))?;
-        let end = self.runtime.block_on(postgres::set_password(
-            &self.socket_directory(name),
-            port,
-            &verifier,
-        ))?;
-        Ok(Some(end))
     }
 
     /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from [`FIRST_PORT`].
@@ -605,10 +568,9 @@ impl Repository {
             })
     }
 
-    /// Returns the directory of an endpoint's socket: its own when the path is short enough for a socket's name, else one below
-    /// the runtime directory that only its owner enters.
+    /// Returns the directory of an endpoint's socket, which only its owner enters.
     pub(crate) fn socket_directory(&self, name: &str) -> PathBuf {
-        crate::sockets::directory(&directory_of(&self.neon_dir, name))
+        directory_of(&self.neon_dir, name).join("socket")
     }
 }
 
@@ -623,15 +585,4 @@ fn port_is_free(port: u16) -> bool {
 
 fn boot_id(world: &dyn world::World) -> String {
     neon_types::RepoId(world.random()).to_string()
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

@@ -42,7 +42,7 @@ impl Repository {
         }
         let wanted = self
             .runtime
-            .block_on(postgres::insert_lsn(&self.socket_directory(branch), file.port))?;
+            .block_on(postgres::insert_lsn(&self.door(branch, file)?))?;
         let received = receiver.wait_for(wanted, FLUSH_WAIT);
         if received < wanted {
             return Err(RepoError::NotFlushed {

@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response};
 use neon_repo::world::{RealWorld, SharedWorld};
-use neon_repo::{OpenOptions, Repository};
+use neon_repo::{OpenOptions, Repository, sockets};
 
 use crate::serve::ServeOptions;
 use crate::users::UserFile;
@@ -26,6 +26,8 @@ const DAEMON_START: Duration = Duration::from_secs(20);
 const DAEMON_END: Duration = Duration::from_secs(2);
 /// Code of the error when the daemon ends before it has answered.
 const DAEMON_GONE: &str = "daemon_gone";
+/// Code of the error when the repository was moved away under the daemon, which ends because of it.
+pub(crate) const MOVED: &str = "moved";
 
 /// Where a command was given, and by whom.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +102,8 @@ impl Context {
             ),
         })?;
         check_owner(&neon_dir)?;
-        Ok(neon_dir)
+        // By its own name: a link on the way may lead elsewhere while a daemon or a Postgres works here.
+        Ok(std::fs::canonicalize(&neon_dir).unwrap_or(neon_dir))
     }
 }
 
@@ -133,10 +136,12 @@ pub fn call(
     progress: &mut dyn ProgressSink,
 ) -> Result<Response, ApiError> {
     let neon_dir = context.find()?;
-    if let Some(stream) = connect(&neon_dir) {
+    if let Some(stream) = connect(&neon_dir)? {
         match ask(stream, &request, progress) {
             // It died under our hands. What may be done twice is done again, once it has let go of its socket.
             Err(error) if error.code == DAEMON_GONE && may_repeat(&request) && is_gone(&neon_dir) => {}
+            // The repository lies elsewhere than where it was started: nothing was done, and it ends.
+            Err(error) if error.code == MOVED && is_gone(&neon_dir) => {}
             answer => return answer,
         }
     }
@@ -170,7 +175,7 @@ fn may_repeat(request: &Request) -> bool {
 /// Waits until nobody answers at the daemon's socket; false when somebody still does.
 fn is_gone(neon_dir: &Path) -> bool {
     let began = Instant::now();
-    while connect(neon_dir).is_some() {
+    while !matches!(connect(neon_dir), Ok(None)) {
         if began.elapsed() > DAEMON_END {
             return false;
         }
@@ -217,7 +222,7 @@ pub fn serve(
         return crate::serve::serve_root(root, options.listen, context.options("serve"), progress);
     }
     let neon_dir = context.find()?;
-    if let Some(stream) = connect(&neon_dir) {
+    if let Some(stream) = connect(&neon_dir)? {
         return ask(
             stream,
             &Request::Listen {
@@ -254,11 +259,19 @@ pub fn psql(
         return Err(unexpected());
     };
     let program = neon_repo::find_psql(&*context.world())?;
+    // psql knows paths only: one that is too long for it is named by a descriptor that it gets from us.
+    let directory = sockets::Inherited::open(&endpoint.socket_directory)
+        .map_err(|error| local("socket", "cannot reach the endpoint's socket", error))?;
+    let host = if sockets::fits(&endpoint.socket_directory) {
+        &endpoint.socket_directory
+    } else {
+        directory.path()
+    };
     let error = Command::new(&program)
-        .env("PGHOST", &endpoint.socket_directory)
+        .env("PGHOST", host)
         .env("PGPORT", endpoint.port.to_string())
-        .env("PGUSER", "postgres")
-        .env("PGDATABASE", "postgres")
+        .env("PGUSER", &endpoint.user)
+        .env("PGDATABASE", &endpoint.database)
         .args(args)
         .exec();
     Err(local("psql", &format!("cannot run {}", program.display()), error))
@@ -303,8 +316,19 @@ fn unexpected() -> ApiError {
 }
 
 /// Returns a connection to the daemon, nothing when none runs.
-fn connect(neon_dir: &Path) -> Option<UnixStream> {
-    UnixStream::connect(neon_repo::sockets::daemon(neon_dir)).ok()
+fn connect(neon_dir: &Path) -> Result<Option<UnixStream>, ApiError> {
+    match sockets::connect(&sockets::daemon(neon_dir)) {
+        Ok(stream) => Ok(Some(stream)),
+        // Nothing is said to somebody else, and nothing taken from them.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(ApiError {
+            hint: Some(format!(
+                "see who may write in {} and who listens there, then: chmod 700 {0}",
+                neon_dir.display()
+            )),
+            ..local("foreign_socket", "neon.sock is not this user's", error)
+        }),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Starts a daemon in a session of its own and waits until it answers.
@@ -339,13 +363,13 @@ fn spawn_daemon(neon_dir: &Path) -> Result<UnixStream, ApiError> {
         .map_err(|error| local("daemon", "cannot start the daemon", error))?;
     let began = Instant::now();
     loop {
-        if let Some(stream) = connect(neon_dir) {
+        if let Some(stream) = connect(neon_dir)? {
             return Ok(stream);
         }
         let ended = child.try_wait().ok().flatten();
         if ended.is_some() || began.elapsed() > DAEMON_START {
             // Another command may have started one at the same time and won the lock.
-            if let Some(stream) = connect(neon_dir) {
+            if let Some(stream) = connect(neon_dir)? {
                 return Ok(stream);
             }
             return Err(ApiError {

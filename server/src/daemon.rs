@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::local;
+use crate::client::{MOVED, local};
 use crate::{rest, serve};
 
 /// How long a daemon without endpoints and requests stays.
@@ -46,6 +45,15 @@ impl Daemon {
 
     /// Answers one request; called from a blocking thread.
     pub fn handle(&self, request: Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
+        if !self.repository.is_in_place() {
+            // Its servers run on; the next daemon finds them where the repository is now.
+            self.stop.notify_one();
+            return Err(local(
+                MOVED,
+                "the repository was moved while its daemon ran",
+                self.repository.directory().display(),
+            ));
+        }
         self.busy.fetch_add(1, Ordering::SeqCst);
         let last = request == Request::Shutdown;
         let result = match request {
@@ -202,14 +210,9 @@ pub(crate) fn hang_up(repository: &Repository) {
 
 /// Binds `neon.sock` for its owner alone. A stale socket is removed: we hold the repository's lock, so nobody answers there.
 fn bind(neon_dir: &Path) -> io::Result<UnixListener> {
-    let path = neon_repo::sockets::daemon(neon_dir);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let listener = neon_repo::sockets::bind(&neon_repo::sockets::daemon(neon_dir))?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Returns at SIGTERM or SIGINT.

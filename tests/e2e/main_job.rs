@@ -237,6 +237,8 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
             "uri",
             "port",
             "socket_directory",
+            "user",
+            "database",
             "read_only",
             "already_running",
             "pid",

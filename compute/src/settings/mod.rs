@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::conf::{Conf, Why, is_setting_name, list};
 use crate::directory::{Purpose, origins};
 use crate::error::{ComputeError, Result};
-use crate::hba;
+use crate::{hba, socket};
 
 /// Libraries that may be preloaded without being asked for: they look at queries and reach nothing outside.
 pub const PRELOAD_ALLOWED: [&str; 4] = [
@@ -17,9 +17,6 @@ pub const PRELOAD_ALLOWED: [&str; 4] = [
     "pg_prewarm",
     "pg_stat_kcache",
 ];
-
-/// Longest path of a Unix socket, bytes: `sun_path` without the final zero.
-const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// What one endpoint's Postgres shall be started with.
 #[derive(Clone, Debug)]
@@ -222,12 +219,9 @@ pub fn pin(
     minimums: &Minimums,
     wanted: &EndpointSettings,
 ) -> Result<Pinned> {
-    let socket = wanted.socket_dir.join(format!(".s.PGSQL.{}", wanted.port));
-    if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(ComputeError::SocketPath {
-            path: socket,
-            max: SOCKET_PATH_MAX,
-        });
+    let sockets = named_from(pgdata, &wanted.socket_dir);
+    if !socket::fits(&sockets) {
+        return Err(ComputeError::SocketPath(sockets));
     }
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
@@ -243,10 +237,7 @@ pub fn pin(
         ("cluster_name", ascii(&wanted.name)),
         ("port", wanted.port.to_string()),
         ("listen_addresses", listen.to_owned()),
-        (
-            "unix_socket_directories",
-            format!("\"{}\"", path(&wanted.socket_dir)),
-        ),
+        ("unix_socket_directories", format!("\"{}\"", path(&sockets))),
         ("unix_socket_permissions", "0700".to_owned()),
         ("unix_socket_group", String::new()),
         ("ssl", "off".to_owned()),
@@ -301,6 +292,14 @@ pub fn pin(
         settings,
         switched_off,
     })
+}
+
+/// Returns the path by which a server in `pgdata` names a directory: one beside it from there, so that it may be of any length, and both may move.
+fn named_from(pgdata: &Path, directory: &Path) -> PathBuf {
+    match (pgdata.parent(), directory.parent(), directory.file_name()) {
+        (Some(ours), Some(theirs), Some(name)) if ours == theirs => Path::new("..").join(name),
+        _ => directory.to_owned(),
+    }
 }
 
 /// Returns the limits that are configured too low for what the state holds, or for us. The others are left to the user, who could not

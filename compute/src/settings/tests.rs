@@ -137,5 +137,17 @@ fn what_is_pinned_cannot_be_given() {
         &Minimums::default(),
         &deep,
     );
-    assert!(matches!(error, Err(ComputeError::SocketPath { .. })));
+    assert!(matches!(error, Err(ComputeError::SocketPath(_))));
+    // Beside the data directory it has a short name, however deep that lies.
+    let pgdata = deep.socket_dir.join("pgdata");
+    deep.socket_dir = deep.socket_dir.join("socket");
+    let pinned = pin(
+        PgVersion::V15,
+        &pgdata,
+        &Conf::default(),
+        &Minimums::default(),
+        &deep,
+    )
+    .expect("pinned");
+    assert_eq!(value(&pinned, "unix_socket_directories"), Some("\"../socket\""));
 }

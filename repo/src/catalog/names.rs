@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use neon_pagestore::items::RelMap;
 use neon_pagestore::{RelationFile, Timeline};
-use neon_postgres::catalog::{
-    Class, Named, PG_CLASS, PG_DATABASE, PG_NAMESPACE, RelationMap, Row, Visibility, rows,
-};
-use neon_postgres::slru::{XactStatus, clog_place};
-use neon_types::{Fork, Key, KeyRange, Lsn, PackedKey, RelTag, SlruKind};
+use neon_postgres::catalog::{Class, Named, PG_CLASS, PG_DATABASE, PG_NAMESPACE, RelationMap};
+use neon_types::Lsn;
 
+use super::{GLOBAL, Reader};
 use crate::error::Result;
-
-/// Tablespace of what all databases share.
-const GLOBAL: u32 = neon_postgres::layout::GLOBAL_TABLESPACE;
 
 /// The name of a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,22 +30,13 @@ pub struct Names {
 impl Names {
     /// Reads them. A catalog that cannot be read leaves its names out.
     pub fn read(timeline: &Timeline, lsn: Lsn) -> Result<Names> {
-        let mut reader = Reader {
-            timeline,
-            lsn,
-            clog: BTreeMap::new(),
-        };
+        let mut reader = Reader::new(timeline, lsn);
         let mut names = Names::default();
         let maps = reader.maps()?;
-        if let Some(shared) = maps.get(&(GLOBAL, 0))
-            && let Some(file) = shared.file_of(PG_DATABASE)
-        {
-            let databases: Vec<Named> = reader.rows_of((GLOBAL, 0, file), Named::decode)?;
-            names
-                .databases
-                .extend(databases.into_iter().map(|row| (row.oid, row.name)));
-        }
         let shared = maps.get(&(GLOBAL, 0)).cloned().unwrap_or_default();
+        let databases = reader.shared(&shared, PG_DATABASE, |row| Named::decode(row.columns))?;
+        let databases = databases.into_iter().map(|row| (row.oid, row.name));
+        names.databases.extend(databases);
         for ((spc, db), map) in maps.iter().filter(|(place, _)| place.0 != GLOBAL) {
             reader.relations(*spc, *db, map, &shared, &mut names)?;
         }
@@ -59,35 +44,7 @@ impl Names {
     }
 }
 
-struct Reader<'a> {
-    timeline: &'a Timeline,
-    lsn: Lsn,
-    clog: BTreeMap<u32, Option<std::sync::Arc<[u8]>>>,
-}
-
 impl Reader<'_> {
-    /// Returns every relation map, by tablespace and database.
-    fn maps(&self) -> Result<BTreeMap<(u32, u32), RelationMap>> {
-        let range = KeyRange {
-            start: Key::RelMap { spc: 0, db: 0 }.pack(),
-            end: after(Key::RelMap {
-                spc: u32::MAX,
-                db: u32::MAX,
-            }),
-        };
-        let mut maps = BTreeMap::new();
-        self.timeline.scan_items(range, self.lsn, &mut |key, bytes| {
-            if let Key::RelMap { spc, db } = key
-                && let Ok(item) = RelMap::decode(bytes)
-                && let Some(map) = RelationMap::decode(&item.file)
-            {
-                maps.insert((spc, db), map);
-            }
-            Ok(())
-        })?;
-        Ok(maps)
-    }
-
     fn relations(
         &mut self,
         spc: u32,
@@ -99,10 +56,11 @@ impl Reader<'_> {
         let Some(file) = map.file_of(PG_CLASS) else {
             return Ok(());
         };
-        let classes: Vec<Class> = self.rows_of((spc, db, file), Class::decode)?;
+        let classes: Vec<Class> = self.rows_of((spc, db, file), |row| Class::decode(row.columns))?;
         let schemas: BTreeMap<u32, String> = match classes.iter().find(|class| class.oid == PG_NAMESPACE) {
             Some(namespace) => {
-                let rows: Vec<Named> = self.rows_of((spc, db, namespace.file), Named::decode)?;
+                let rows: Vec<Named> =
+                    self.rows_of((spc, db, namespace.file), |row| Named::decode(row.columns))?;
                 rows.into_iter().map(|row| (row.oid, row.name)).collect()
             }
             None => BTreeMap::new(),
@@ -129,57 +87,6 @@ impl Reader<'_> {
         }
         Ok(())
     }
-
-    /// Returns what `decode` makes of the rows of a heap that a reader sees here.
-    fn rows_of<T>(&mut self, file: RelationFile, decode: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
-        let rel = RelTag {
-            spc: file.0,
-            db: file.1,
-            rel: file.2,
-            fork: Fork::Main,
-        };
-        let mut found = Vec::new();
-        let Some(blocks) = self.timeline.rel_size(rel, self.lsn)? else {
-            return Ok(found);
-        };
-        let mut pages = Vec::new();
-        self.timeline
-            .scan_pages(rel, 0..blocks, self.lsn, &mut |_, page| {
-                pages.push(page.clone());
-                Ok(())
-            })?;
-        for row in pages.iter().flat_map(rows) {
-            if self.sees(&row)? {
-                found.extend(decode(row.columns));
-            }
-        }
-        Ok(found)
-    }
-
-    fn sees(&mut self, row: &Row<'_>) -> Result<bool> {
-        Ok(row.visibility(|xid| self.status(xid))? != Visibility::Gone)
-    }
-
-    /// Returns what became of a transaction; of one so old that nothing is kept of it, that it committed: others' rows are gone.
-    fn status(&mut self, xid: u32) -> Result<XactStatus> {
-        let number = clog_place(xid).0.page;
-        if !self.clog.contains_key(&number) {
-            let key = Key::SlruPage {
-                kind: SlruKind::Clog,
-                page: u64::from(number),
-            };
-            let page = self.timeline.get_item(key, self.lsn)?;
-            self.clog.insert(number, page);
-        }
-        let page = self.clog.get(&number).and_then(Option::as_ref);
-        Ok(page
-            .and_then(|page| XactStatus::of(xid, page))
-            .unwrap_or(XactStatus::Committed))
-    }
-}
-
-fn after(key: Key) -> PackedKey {
-    key.pack().next()
 }
 
 /// Returns the oid of the table that a TOAST table or its index is named after, and what to say behind the table's name.
