@@ -4,10 +4,13 @@
 //! ([`neon_transport::guarded`]). Names of roles and databases are read from pages ([`Access`]), signals are sent to processes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use neon_compute::socket;
+use neon_pagestore::Timeline;
 use neon_postgres::PgVersion;
 use neon_transport::guarded::{Guarded, Login};
+use neon_transport::{Refusal, TransportError, sqlstate};
 use neon_types::Lsn;
 use tokio::net::UnixStream;
 
@@ -20,64 +23,81 @@ use crate::repository::Repository;
 /// How often the flush position is looked at, and how long the WAL writer gets to reach what was inserted.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 const WAL_WRITER: u32 = 100;
+/// How long another name of the superuser, or of a database, may be on its way to us, in looks.
+const NAMES: u32 = 500;
 
 /// Where an endpoint lets us in, and as whom.
-#[derive(Clone, Debug)]
 pub(crate) struct Door {
     socket: PathBuf,
-    version: PgVersion,
-    access: Access,
+    timeline: Arc<Timeline>,
+    /// The position of an endpoint that writes nothing; none: all that we have of its timeline.
+    at: Option<Lsn>,
 }
 
 impl Repository {
-    /// Returns the way into a running endpoint, as its history says that it is now.
+    /// Returns the way into a running endpoint.
     pub(crate) fn door(&self, name: &str, file: &EndpointFile) -> Result<Door> {
-        let timeline = self.timeline(file.timeline)?;
+        let directory = self.socket_directory(name);
         Ok(Door {
-            socket: self
-                .socket_directory(name)
-                .join(neon_compute::socket_name(file.port)),
-            version: timeline.version(),
-            access: self.access(file)?,
+            socket: directory.join(neon_compute::socket_name(file.port)),
+            timeline: self.timeline(file.timeline)?,
+            at: file.branch.is_none().then_some(file.built_at),
         })
-    }
-
-    /// Returns who we are in an endpoint.
-    pub(crate) fn access(&self, file: &EndpointFile) -> Result<Access> {
-        let timeline = self.timeline(file.timeline)?;
-        let lsn = match file.branch {
-            Some(_) => timeline.end(),
-            None => file.built_at,
-        };
-        Access::read(&timeline, lsn)
     }
 }
 
 impl Door {
-    /// Returns who we are.
-    pub fn access(&self) -> &Access {
-        &self.access
+    /// Returns who we are there, as far as its history is known here.
+    pub fn access(&self) -> Result<Access> {
+        Access::read(&self.timeline, self.at.unwrap_or_else(|| self.timeline.end()))
     }
 
     /// Returns the version of the server.
     pub fn version(&self) -> PgVersion {
-        self.version
+        self.timeline.version()
     }
 
-    /// Begins a session in a database that lets us in.
+    /// Begins a session in a database that lets us in. Where the server knows neither the superuser nor the database by the names that we
+    /// have, those are on their way to us.
     pub async fn enter(&self) -> Result<Guarded> {
-        self.enter_database(&self.access.database).await
+        let mut access = tokio::task::block_in_place(|| self.access())?;
+        let mut looks = 0;
+        loop {
+            match self.enter_database(&access, &access.database).await {
+                Err(RepoError::Transport(TransportError::Refused(refusal)))
+                    if looks < NAMES && is_about_names(&refusal) =>
+                {
+                    let known = access;
+                    access = loop {
+                        tokio::time::sleep(LOOK).await;
+                        looks += 1;
+                        let now = tokio::task::block_in_place(|| self.access())?;
+                        if now != known || looks >= NAMES {
+                            break now;
+                        }
+                    };
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Begins a session in a database.
-    pub async fn enter_database(&self, database: &str) -> Result<Guarded> {
+    pub async fn enter_database(&self, access: &Access, database: &str) -> Result<Guarded> {
         let login = Login {
-            version: self.version.major(),
-            user: &self.access.superuser,
+            version: self.version().major(),
+            user: &access.superuser,
             database,
         };
         Ok(Guarded::start(connect(&self.socket)?, login).await?)
     }
+}
+
+fn is_about_names(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code.as_str(),
+        sqlstate::INVALID_AUTHORIZATION | sqlstate::UNKNOWN_DATABASE | sqlstate::OBJECT_NOT_IN_STATE
+    )
 }
 
 /// Connects to the socket of a server of ours.
@@ -116,7 +136,7 @@ fn without_page_header(lsn: Lsn) -> Lsn {
 pub(crate) async fn set_password(door: &Door, verifier: &str) -> Result<Lsn> {
     let mut session = door.enter().await?;
     // A verifier is base64, '$' and ':'; it cannot end the literal.
-    let role = quoted_name(&door.access.superuser);
+    let role = quoted_name(&door.access()?.superuser);
     session
         .run(&format!("ALTER ROLE {role} PASSWORD '{verifier}'"))
         .await?;

@@ -507,7 +507,7 @@ impl Repository {
         let file = self
             .endpoint_file(name)?
             .ok_or_else(|| RepoError::NotRunning(name.to_owned()))?;
-        let access = self.access(&file)?;
+        let access = self.door(name, &file)?.access()?;
         let (uri, remark) = self.login(name, &file, &access)?;
         let mut notes = notes;
         notes.extend(remark);

@@ -53,14 +53,15 @@ impl Repository {
     /// Gives the endpoint's superuser the repository's password, unless that has one of its own.
     pub(crate) fn ensure_password(&self, name: &str, file: &EndpointFile) -> Result<Option<PasswordSet>> {
         let door = self.door(name, file)?;
-        let whose = self.whose_password(door.access())?;
+        let access = door.access()?;
+        let whose = self.whose_password(&access)?;
         if matches!(whose, Whose::Ours | Whose::Own) {
             return Ok(None);
         }
         let end = self
             .runtime
             .block_on(postgres::set_password(&door, &self.verifier()?))?;
-        let superuser = &door.access().superuser;
+        let superuser = &access.superuser;
         let before = match whose {
             Whose::Origins => "the one that its origin drew opens nothing here",
             _ => "it had none",

@@ -16,6 +16,7 @@ use neon_repo::world::{RealWorld, SharedWorld};
 use neon_repo::{OpenOptions, Repository, sockets};
 
 use crate::serve::ServeOptions;
+use crate::shown::{Shown, shown};
 use crate::users::UserFile;
 use crate::wire::{Line, MAX_LINE, REQUESTS};
 
@@ -129,8 +130,19 @@ fn check_owner(neon_dir: &Path) -> Result<(), ApiError> {
     })
 }
 
-/// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here.
+/// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here. What comes back holds
+/// no control characters but ends of lines and tabs, whoever said it.
 pub fn call(
+    context: &Context,
+    request: Request,
+    progress: &mut dyn ProgressSink,
+) -> Result<Response, ApiError> {
+    carry_out(context, request, &mut Shown(progress))
+        .map(shown)
+        .map_err(shown)
+}
+
+fn carry_out(
     context: &Context,
     request: Request,
     progress: &mut dyn ProgressSink,
@@ -187,7 +199,13 @@ fn is_gone(neon_dir: &Path) -> bool {
 /// Makes a repository.
 pub fn init(context: &Context, request: Init, progress: &mut dyn ProgressSink) -> Result<Made, ApiError> {
     let runtime = runtime()?;
-    neon_repo::init(request, context.options("init"), runtime.handle(), progress)
+    let made = neon_repo::init(
+        request,
+        context.options("init"),
+        runtime.handle(),
+        &mut Shown(progress),
+    );
+    made.map(shown).map_err(shown)
 }
 
 /// Copies a repository.
@@ -197,7 +215,13 @@ pub fn clone(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made, ApiError> {
     let runtime = runtime()?;
-    neon_repo::clone(request, context.options("clone"), runtime.handle(), progress)
+    let made = neon_repo::clone(
+        request,
+        context.options("clone"),
+        runtime.handle(),
+        &mut Shown(progress),
+    );
+    made.map(shown).map_err(shown)
 }
 
 /// Runs the daemon of the repository in this process (`neon daemon`, spawned by [`call`]).

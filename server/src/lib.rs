@@ -5,5 +5,6 @@ pub mod client;
 pub mod daemon;
 mod rest;
 pub mod serve;
+mod shown;
 pub mod users;
 mod wire;

@@ -10,6 +10,10 @@ use crate::session::Session;
 /// Run Postgres on a branch, or read-only at any position
 ///
 /// The last line on stdout is the connection URI. When it runs already, the URI is printed again and nothing else happens.
+///
+/// A database is a program, and Postgres runs it as you. Starting a branch that others wrote calls nothing of it: our own sessions switch its code
+/// off, and of its settings only those are taken over that name no program, file or library. But whoever connects runs what its maker put in:
+/// functions, triggers, settings of roles. Start what you do not trust as a user who has nothing to lose.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Branch to run on, or revision to look at read-only [default: HEAD's branch]

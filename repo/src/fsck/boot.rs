@@ -122,9 +122,10 @@ impl Repository {
 
 async fn check(door: &Door, functions: bool, schema: &str, progress: &mut dyn ProgressSink) -> Result<Found> {
     let mut found = Found::default();
+    let access = door.access()?;
     let databases = amcheck::databases(&mut door.enter().await?).await?;
     for database in databases {
-        let mut session = door.enter_database(&database).await?;
+        let mut session = door.enter_database(&access, &database).await?;
         match Amcheck::make(&mut session, door.version(), schema).await {
             Ok(mut amcheck) => {
                 check_database(&mut amcheck, &database, functions, progress, &mut found).await?;
