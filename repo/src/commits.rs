@@ -97,7 +97,7 @@ impl Repository {
     pub(crate) fn is_history(&self, branch: &str, place: &Place, head: &Commit) -> Result<bool> {
         let timeline = self.timeline(place.position().timeline)?;
         let since = head.position.lsn.max(self.housekeeping_end(branch)?);
-        is_significant_after(&timeline, since)
+        Ok(is_significant_after(&timeline, since))
     }
 
     /// Moves a branch by compare-and-swap.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use neon_objects::ancestry::{self, Line};
 use neon_objects::{Commit, Environment, Fork as Step};
 use neon_pagestore::Timeline;
-use neon_types::{CommitId, Lsn, LsnRange, Position};
+use neon_types::{CommitId, Lsn, Position};
 
 use crate::error::Result;
 use crate::repository::Repository;
@@ -191,21 +191,6 @@ impl Repository {
 }
 
 /// Returns true when a record of the timeline that ends after `since` makes history.
-pub(crate) fn is_significant_after(timeline: &Timeline, since: Lsn) -> Result<bool> {
-    let range = LsnRange {
-        start: since.max(timeline.start()),
-        end: timeline.end(),
-    };
-    if range.is_empty() {
-        return Ok(false);
-    }
-    if timeline.wal_start() > range.start {
-        return Ok(true);
-    }
-    let mut found = false;
-    timeline.for_each_record(range, &mut |record, _, _| {
-        found = neon_pagestore::significance::is_significant(record);
-        !found
-    })?;
-    Ok(found)
+pub(crate) fn is_significant_after(timeline: &Timeline, since: Lsn) -> bool {
+    timeline.last_significant() > since.max(timeline.start())
 }

@@ -402,7 +402,6 @@ fn index_until_stopped(
             Ok(end) => {
                 if on_transaction.is_some() && end > significant_from {
                     if crate::history::is_significant_after(&shared.timeline, significant_from)
-                        .unwrap_or(false)
                         && let Some(act) = on_transaction.take()
                     {
                         act();

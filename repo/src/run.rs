@@ -99,7 +99,7 @@ impl Repository {
         let tail = crate::history::is_significant_after(
             &timeline,
             head.position.lsn.max(self.housekeeping_end(branch)?),
-        )?;
+        );
         let shown = if tail { position.lsn } else { head.position.lsn };
         let port = self.choose_port(branch, port, known.as_ref())?;
         let boot_id = boot_id(&*self.world);

@@ -19,6 +19,7 @@ on_every!(
 on_both!(
     endpoints_come_and_go,
     housekeeping_is_no_history,
+    looking_at_much_is_no_history,
     json_has_its_shapes,
     a_data_directory_is_taken_in
 );
@@ -193,6 +194,47 @@ fn housekeeping_is_no_history(environment: &TestEnvironment, postgres: &TestPost
         repo.json(&["log"]).as_array().map(Vec::len),
         log.as_array().map(Vec::len)
     );
+}
+
+/// The first look at what was loaded writes an image of each page, for its hint bits: much more WAL than is kept.
+fn looking_at_much_is_no_history(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    repo.set("pagestore.seal_megabytes", "1");
+    repo.set("retention.keep_wal", "0B");
+    let uri = repo.start("main");
+    TestPostgres::sql(
+        &uri,
+        "create table t as select i, repeat('x', 500) x from generate_series(1, 60000) i; checkpoint",
+    );
+    repo.ok(&["commit", "-m", "loaded"]);
+    let before = repo.place("main");
+    let wal = "select pg_current_wal_lsn() - '0/0'::pg_lsn";
+    let written = |uri: &str| TestPostgres::sql(uri, wal).parse::<u64>().expect("a number");
+    let from = written(&uri);
+    TestPostgres::sql(&uri, "select count(*) from t");
+    assert!(written(&uri) - from > 20 << 20, "images of all pages");
+    // Segments of it are not kept any more.
+    let kept = || {
+        let timelines = fs::read_dir(repo.inside("timelines"))
+            .expect("timelines")
+            .flatten();
+        let segments =
+            timelines.flat_map(|timeline| fs::read_dir(timeline.path().join("wal")).into_iter().flatten());
+        segments.flatten().count()
+    };
+    repo.ok(&["branch", "look"]);
+    assert_eq!(repo.place("look"), before);
+    let moved = repo.json(&["commit", "-m", "nothing but a message"]);
+    assert_eq!(moved["lsn"], before.lsn.as_str(), "{moved}");
+    let stopped = repo.json(&["stop"]);
+    assert!(stopped[0]["commit"].is_null(), "{stopped}");
+    assert_eq!(kept(), 1);
+    assert_eq!(repo.place("main").lsn, before.lsn);
+    // What comes after it is.
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, "insert into t values (0, 'new')");
+    assert!(!repo.json(&["stop"])[0]["commit"].is_null());
+    repo.fsck();
 }
 
 #[track_caller]
