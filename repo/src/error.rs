@@ -376,6 +376,9 @@ fn import_hint(error: &ImportError) -> Option<String> {
             "name the directory that holds PG_VERSION and global/pg_control"
         }
         ImportError::NotOwned { .. } => "run the command as the user who owns it",
+        ImportError::UnknownFiles { .. } => {
+            "put the files themselves in the place of links; move away what DROP DATABASE left"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

@@ -436,6 +436,9 @@ fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPo
     let server = PlainServer::start(environment, postgres, &pgdata);
     server.sql(SHOP);
     server.sql("create database second");
+    server
+        .sql("create unlogged table u (i int); select pg_create_physical_replication_slot('standby', true)");
+    fs::write(pgdata.join("pg_hba.conf.bak"), "mine").expect("written");
     let (content, digests) = (
         postgres.content(&server.uri()),
         TestPostgres::digests(&server.uri()),
@@ -450,6 +453,14 @@ fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPo
         .neon(&["init", "shop", "--from", from, "--json"])
         .json();
     assert_eq!(made["pg_version"], postgres.major());
+    let notes = made["notes"].to_string();
+    for told in [
+        "slot standby does not come along",
+        "unlogged relations come out empty",
+        "pg_hba.conf.bak is left",
+    ] {
+        assert!(notes.contains(told), "{notes}");
+    }
     let repo = environment.repo("shop");
     let uri = repo.start("main");
     assert_same(&postgres.content(&uri), &content, "contents of the import");

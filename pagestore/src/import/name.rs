@@ -110,9 +110,10 @@ pub(super) fn classify(version: PgVersion, path: &str) -> Kind {
         .into_iter()
         .find(|kind| kind.directory() == directory)
     {
+        // One number has one name.
         return match hexadecimal(name, 4..=8) {
-            Some(segment) => Kind::Slru { kind, segment },
-            None => Kind::Unknown,
+            Some(segment) if format!("{segment:04X}") == name => Kind::Slru { kind, segment },
+            _ => Kind::Unknown,
         };
     }
     match directory {
