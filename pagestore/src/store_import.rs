@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use neon_postgres::PgVersion;
-use neon_types::{Key, KeyRange, Lsn, PackedKey, RepoId};
+use neon_types::{Key, KeyRange, Lsn, PackedKey};
 
 use crate::boundaries::{RecordSpan, Run};
 use crate::import::{self, ImportSource};
 use crate::layer::LayerWriter;
 use crate::map::{LayerMap, MapEntry};
-use crate::timeline::{ClusterFacts, ImportFacts, TimelineState};
+use crate::timeline::{ClusterFacts, ImportFacts, NOBODY, TimelineState};
 use crate::{PageStore, PageStoreError, Result, Timeline, Value};
-
-/// Nobody: an import is never extended, those who write on it fork first.
-const NOBODY: RepoId = RepoId([0; 16]);
 
 /// Image layers of bounded size that answer for every key.
 struct Images<'a> {

@@ -10,7 +10,7 @@ use neon_postgres::records::relmap::map_size;
 use neon_postgres::{BLCKSZ, Page, RELSEG_BLOCKS, layout};
 use neon_types::{Key, Lsn, PackedKey, RelTag, SlruKind};
 
-use super::{ImportError, ImportSource, origins};
+use super::{ImportError, ImportSource, ValuesDigest, origins};
 use crate::items::{
     CarriedFile, Database, MAX_FILE_SIZE, OriginProgress, PAGES_PER_SEGMENT, RelMap, RelSize, SlruSegments,
     Tablespace, TwoPhase,
@@ -43,7 +43,7 @@ pub(super) fn all(
         source,
         sink,
         progress,
-        hasher: blake3::Hasher::new(),
+        digest: ValuesDigest::default(),
         last: PackedKey::MIN,
         done: 0,
         total: slru_bytes + rel_bytes,
@@ -63,14 +63,14 @@ pub(super) fn all(
     for (rel, blocks) in sizes {
         out.blocks(rel, blocks)?;
     }
-    Ok(*out.hasher.finalize().as_bytes())
+    Ok(out.digest.finish())
 }
 
 struct Emitter<'a> {
     source: &'a ImportSource,
     sink: Sink<'a>,
     progress: &'a mut dyn FnMut(u64, u64),
-    hasher: blake3::Hasher,
+    digest: ValuesDigest,
     /// Key of the last value.
     last: PackedKey,
     /// Bytes of pages read.
@@ -84,15 +84,7 @@ impl Emitter<'_> {
         let packed = key.pack();
         debug_assert!(self.last < packed, "{key:?} is out of order");
         self.last = packed;
-        let bytes: &[u8] = match &value {
-            Value::Image(page) => page.as_bytes(),
-            Value::Record(bytes) | Value::Change(bytes) | Value::Delta(bytes) | Value::Item(bytes) => bytes,
-            Value::Absent => &[],
-        };
-        self.hasher.update(&packed.0);
-        self.hasher
-            .update(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.hasher.update(bytes);
+        self.digest.add(&packed, value.stored(true).1);
         (self.sink)(packed, value).map_err(|error| ImportError::Store(Box::new(error)))
     }
 

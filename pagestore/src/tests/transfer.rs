@@ -12,7 +12,7 @@ use crate::failpoint::fail_once_here;
 use crate::layer::Layer;
 use crate::{AcceptPart, LayerKind, PageStore, PageStoreError, ReceivedTimeline, SlicePart, Timeline, fsck};
 
-fn described(timeline: &Timeline) -> ReceivedTimeline {
+pub(super) fn described(timeline: &Timeline) -> ReceivedTimeline {
     let state = timeline.state();
     ReceivedTimeline {
         id: state.id,
@@ -25,7 +25,7 @@ fn described(timeline: &Timeline) -> ReceivedTimeline {
 }
 
 /// Makes the parts and copies their bytes, as a connection would.
-fn carry(
+pub(super) fn carry(
     from: &Arc<Timeline>,
     objects_from: &PageStore,
     to: &PageStore,
@@ -55,11 +55,11 @@ fn carry(
     carried
 }
 
-fn held(timeline: &Timeline) -> Option<Lsn> {
+pub(super) fn held(timeline: &Timeline) -> Option<Lsn> {
     timeline.served().first().map(|range| range.end)
 }
 
-fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) {
+pub(super) fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) {
     let received = sink.create_received(&described(from)).unwrap();
     let parts = from.plan_slice(held(&received), to).unwrap();
     let carried = carry(from, source, sink, &parts);

@@ -268,6 +268,44 @@ impl Timeline {
         self.wal.read(at, buffer)
     }
 
+    /// Returns the BLAKE3 of the WAL bytes `[range.start, range.end)`, none when not all of them are kept.
+    pub fn wal_digest(&self, range: LsnRange) -> Result<Option<[u8; 32]>> {
+        let mut hasher = blake3::Hasher::new();
+        let hashed = self.hash_wal(range, &mut hasher)?;
+        Ok(hashed.then(|| *hasher.finalize().as_bytes()))
+    }
+
+    /// Returns false when not all of the bytes are kept.
+    fn hash_wal(&self, range: LsnRange, hasher: &mut blake3::Hasher) -> Result<bool> {
+        // What stands in for the rest of a timeline forks from it: the bytes before are there.
+        let before = LsnRange {
+            start: range.start,
+            end: range.end.min(self.start),
+        };
+        let mut at = range.start;
+        if !before.is_empty() {
+            let same = self.ancestor.as_ref().filter(|ancestor| ancestor.id == self.id);
+            let Some(held) = same else { return Ok(false) };
+            if !held.hash_wal(before, hasher)? {
+                return Ok(false);
+            }
+            at = before.end;
+        }
+        let _pin = self.wal.pin_from(at);
+        if at < self.wal_start() || range.end > self.end() {
+            return Ok(false);
+        }
+        let mut chunk = vec![0; CHUNK];
+        while at < range.end {
+            let len = CHUNK.min(usize::try_from(range.end.bytes_since(at)).unwrap_or(CHUNK));
+            let bytes = chunk.get_mut(..len).unwrap_or_default();
+            self.read_wal(at, bytes)?;
+            hasher.update(bytes);
+            at = at + len as u64;
+        }
+        Ok(true)
+    }
+
     /// Calls `f` with each record whose end is in `range`, which must be kept as WAL and begin at the end of a record, with its
     /// start and end. Stops early when `f` returns false.
     pub fn for_each_record(

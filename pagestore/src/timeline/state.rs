@@ -7,11 +7,11 @@ use std::path::Path;
 
 use neon_objects::durable;
 use neon_postgres::PgVersion;
-use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
+use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::gc::Spans;
-use crate::{PageStoreError, Result};
+use crate::{PageStoreError, Result, import};
 
 /// Version of the format of state files.
 const FORMAT: u32 = 1;
@@ -19,6 +19,8 @@ const FORMAT: u32 = 1;
 const MAX_STATE: usize = 1 << 20;
 const CHECKSUM: &str = "# crc32c ";
 pub(crate) const STATE_FILE: &str = "state";
+/// The writer of an import: it is never extended, those who write on it fork first.
+pub(crate) const NOBODY: RepoId = RepoId([0; 16]);
 
 /// What a timeline is, and where what is held of it begins and ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,14 @@ pub struct ImportFacts {
     pub digest: String,
     /// TLI of the imported cluster.
     pub tli: u32,
+}
+
+impl ImportFacts {
+    /// Returns the id of the timeline of that import, none when its digest is not one.
+    pub(crate) fn timeline_id(&self, system_id: u64, lsn: Lsn) -> Option<TimelineId> {
+        let digest: ObjectId = self.digest.parse().ok()?;
+        Some(import::timeline_id(system_id, self.tli, lsn, &digest.to_bytes()))
+    }
 }
 
 mod decimal {
@@ -258,8 +268,54 @@ pub struct ReceivedTimeline {
 }
 
 impl ReceivedTimeline {
+    /// Checks that an import has the id that is made of what it says of itself, and that nobody writes it.
+    pub fn check_import(&self) -> Result<()> {
+        let state = self.state()?;
+        let Some(import) = &state.import else {
+            return Ok(());
+        };
+        let fits = import.timeline_id(state.system_id, self.start) == Some(self.id)
+            && import.tli == self.tli
+            && import.prev_record < self.start
+            && self.writer == NOBODY;
+        if fits {
+            return Ok(());
+        }
+        Err(PageStoreError::Refused {
+            timeline: self.id,
+            reason: "its id is not that of the import that it says it is".to_owned(),
+        })
+    }
+
+    /// Checks that this is what we know of the timeline.
+    pub fn check_same(&self, ours: &TimelineState) -> Result<()> {
+        let theirs = self.state()?;
+        let differs = |what: &str| {
+            Err(PageStoreError::Refused {
+                timeline: self.id,
+                reason: format!("{what} of it is another one here"),
+            })
+        };
+        if theirs.writer != ours.writer {
+            return differs("the writer");
+        }
+        if (theirs.ancestor, theirs.start) != (ours.ancestor, ours.start) {
+            return differs("the start");
+        }
+        if theirs.tli != ours.tli {
+            return differs("the number");
+        }
+        if theirs.cluster() != ours.cluster() {
+            return differs("the cluster");
+        }
+        if theirs.import != ours.import {
+            return differs("the import");
+        }
+        Ok(())
+    }
+
     /// Returns the state of a timeline of which nothing is held yet.
-    pub(crate) fn state(&self) -> Result<TimelineState> {
+    pub fn state(&self) -> Result<TimelineState> {
         let refused = |reason: String| PageStoreError::Refused {
             timeline: self.id,
             reason,
