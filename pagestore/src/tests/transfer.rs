@@ -14,7 +14,16 @@ use crate::{AcceptPart, LayerKind, PageStore, PageStoreError, ReceivedTimeline, 
 
 pub(super) fn described(timeline: &Timeline) -> ReceivedTimeline {
     let state = timeline.state();
+    let digests = timeline.digests(timeline.start(), timeline.end()).unwrap();
+    let signed = digests.iter().map(|digest| {
+        let range = LsnRange {
+            start: digest.start,
+            end: digest.end,
+        };
+        key().attest(state.id, range, digest.blake3)
+    });
     ReceivedTimeline {
+        attestations: signed.collect(),
         id: state.id,
         ancestor: state.ancestor,
         tli: state.tli,

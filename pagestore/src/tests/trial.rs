@@ -3,13 +3,14 @@
 use std::fs;
 use std::sync::Arc;
 
+use neon_objects::WriterKey;
 use neon_postgres::wal::{Compression, NewBlock, RecordBuilder, rmgr};
 use neon_types::{Lsn, LsnRange};
 
 use super::fixture::*;
 use super::model::{Branch, Model};
 use super::transfer::{carry, described, held, send};
-use crate::{AcceptPart, Examined, PageStore, PageStoreError, Timeline, fsck};
+use crate::{AcceptPart, Examined, PageStore, PageStoreError, ReceivedTimeline, Timeline, fsck};
 
 const FPI: u8 = 0xB0;
 const HEAP_INSERT: u8 = 0;
@@ -243,6 +244,64 @@ fn a_timeline_that_is_described_otherwise_is_refused() {
             "{refused:?}"
         );
     }
+}
+
+#[test]
+fn a_timeline_grows_as_far_as_its_writer_signed() {
+    let mut pair = Pair::new(18);
+    pair.grow(30);
+    let signed = described(&pair.root);
+    pair.grow(5);
+    let end = pair.root.end();
+    let good = described(&pair.root);
+    let parts = pair.parts(&pair.root, held(&pair.there()));
+    let other = WriterKey::from_seed(&[8; 32]);
+    let whole = LsnRange { start: START, end };
+    let forged = other.attest(ROOT, whole, good.attestations[0].blake3);
+    let wrong = key().attest(ROOT, whole, [0; 32]);
+    let lies = [
+        ("nothing is signed", vec![]),
+        ("less is signed", signed.attestations.clone()),
+        ("somebody else signed", vec![forged]),
+        (
+            "somebody else signed, too",
+            [good.attestations.clone(), vec![forged]].concat(),
+        ),
+        ("something else was signed", vec![wrong]),
+        (
+            "it was signed for another timeline",
+            vec![key().attest(pair.ours.fork(2, ROOT, end).id(), whole, [0; 32])],
+        ),
+    ];
+    for (what, attestations) in lies {
+        let lie = ReceivedTimeline {
+            attestations,
+            ..good.clone()
+        };
+        let mut trial = pair.theirs.store.trial().unwrap();
+        let refused = trial.add(&lie, end, &parts, &mut go_on);
+        assert!(
+            matches!(refused, Err(PageStoreError::Refused { .. })),
+            "{what}: {refused:?}"
+        );
+    }
+    let mut trial = pair.theirs.store.trial().unwrap();
+    trial.add(&good, end, &parts, &mut go_on).unwrap();
+    trial.publish(&mut go_on).unwrap();
+    // What was signed is handed on: what reaches a position, and the whole parts before.
+    pair.theirs.reopen();
+    let there = pair.there();
+    let kept = there.attestations(START, end, 10).unwrap();
+    assert_eq!(kept, good.attestations);
+    let earlier = there.attestations(START, START + 8, 10).unwrap();
+    assert!(earlier.len() == 1 && earlier[0].range.end >= START + 8);
+    assert!(
+        there
+            .attestations(START, end + 8, 10)
+            .unwrap()
+            .iter()
+            .all(|kept| kept.range.end <= end)
+    );
 }
 
 #[test]

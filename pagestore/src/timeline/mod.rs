@@ -8,6 +8,7 @@
 //! another timeline's `sealing` while holding locks of its own.
 
 mod accept;
+pub(crate) mod attested;
 mod base;
 mod compact;
 mod feed;

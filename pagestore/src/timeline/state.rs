@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use neon_objects::durable;
+use neon_objects::{Attestation, durable};
 use neon_postgres::PgVersion;
 use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::gc::Spans;
-use crate::{PageStoreError, Result, import};
+use crate::{PageStoreError, Result, Timeline, import};
 
 /// Version of the format of state files.
 const FORMAT: u32 = 1;
@@ -265,6 +265,8 @@ pub struct ReceivedTimeline {
     pub start: Lsn,
     /// [`TimelineState::facts`] of the sender.
     pub facts: Vec<u8>,
+    /// What its writer signed of it, as far as the sender says.
+    pub attestations: Vec<Attestation>,
 }
 
 impl ReceivedTimeline {
@@ -310,6 +312,50 @@ impl ReceivedTimeline {
         }
         if theirs.import != ours.import {
             return differs("the import");
+        }
+        Ok(())
+    }
+
+    /// Checks that its writer signed that it reaches `to`, and nothing that the WAL which `timeline` keeps contradicts.
+    pub(crate) fn check_signed(&self, timeline: &Timeline, to: Lsn) -> Result<()> {
+        let refused = |reason: String| {
+            Err(PageStoreError::Refused {
+                timeline: self.id,
+                reason,
+            })
+        };
+        if to <= self.start {
+            return Ok(());
+        }
+        if self.writer == NOBODY {
+            return refused("an import is never written on".to_owned());
+        }
+        let forged = |attestation: &&Attestation| !attestation.is_by(self.writer, self.id);
+        if let Some(attestation) = self.attestations.iter().find(forged) {
+            return refused(format!(
+                "the signature of {} is not its writer's",
+                attestation.range
+            ));
+        }
+        if !self
+            .attestations
+            .iter()
+            .any(|attestation| attestation.range.end >= to)
+        {
+            return refused(format!("its writer has not signed that it reaches {to}"));
+        }
+        for attestation in self
+            .attestations
+            .iter()
+            .filter(|attestation| attestation.range.end <= to)
+        {
+            let here = timeline.wal_digest(attestation.range)?;
+            if here.is_some_and(|here| here != attestation.blake3) {
+                return refused(format!(
+                    "the WAL of {} is not the one that its writer signed",
+                    attestation.range
+                ));
+            }
         }
         Ok(())
     }
@@ -470,6 +516,7 @@ lsn = "1/28"
             writer: state.writer,
             start: state.start,
             facts: state.facts(),
+            attestations: Vec::new(),
         };
         let made = received.state().unwrap();
         assert_eq!(made.cluster(), state.cluster());

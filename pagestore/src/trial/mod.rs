@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use neon_objects::durable;
+use neon_objects::{Attestation, durable};
 use neon_types::{LayerId, Lsn, Position, TimelineId};
 
 use crate::layer::Layer;
@@ -44,6 +44,7 @@ struct Arrival {
     from: Lsn,
     to: Lsn,
     parts: Vec<AcceptPart>,
+    attestations: Vec<Attestation>,
     /// The timeline that grows; none: the stand-in becomes it.
     held: Option<Arc<Timeline>>,
 }
@@ -115,6 +116,7 @@ impl Trial<'_> {
         let timeline = Timeline::open(received.id, directory, self.store.core(), Weak::new(), ancestor)?;
         let timeline = Arc::new(timeline);
         timeline.take_in(to, parts, going)?;
+        received.check_signed(&timeline, to)?;
         if based.is_none() && received.ancestor.is_none() {
             received.check_import()?;
             timeline.check_import(going)?;
@@ -125,6 +127,7 @@ impl Trial<'_> {
                 from,
                 to,
                 parts: parts.to_vec(),
+                attestations: received.attestations.clone(),
                 held,
             }),
         });
@@ -189,10 +192,12 @@ impl Trial<'_> {
             let (id, state, directory) = (timeline.id(), timeline.state(), timeline.directory().to_owned());
             let published = match arrival.held {
                 Some(held) => {
+                    held.keep_attestations(&arrival.attestations)?;
                     held.take_in(arrival.to, &arrival.parts, going)?;
                     held
                 }
                 None => {
+                    timeline.keep_attestations(&arrival.attestations)?;
                     timeline.make_durable(arrival.to)?;
                     drop(timeline);
                     self.store.adopt(&state, &directory)?;

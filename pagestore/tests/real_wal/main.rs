@@ -158,6 +158,7 @@ fn relation(timeline: &Timeline, naive: &Naive, rel: RelTag, lsn: Lsn) -> (u64, 
 fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) -> (u64, u64) {
     let state = from.state();
     let described = ReceivedTimeline {
+        attestations: Vec::new(),
         id: state.id,
         ancestor: state.ancestor,
         tli: state.tli,
