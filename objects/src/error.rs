@@ -221,6 +221,14 @@ impl ObjectsError {
         Some(hint)
     }
 
+    /// Returns true when it is this machine's fault that the object, ref or setting could not be had, not that of its bytes.
+    pub fn is_of_this_machine(&self) -> bool {
+        matches!(
+            self,
+            ObjectsError::Io { .. } | ObjectsError::Poisoned(_) | ObjectsError::Missing(_)
+        )
+    }
+
     /// Returns true when the file system or a quota is full: nothing is damaged, the same call works with more room.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, ObjectsError::Io { source, .. }

@@ -129,8 +129,19 @@ fn fetch(
     let head = outcome
         .default_branch(request.branch.as_deref())
         .map_err(neon_remotes::RemoteError::from)?;
+    if let Some(reason) = &head.refused {
+        let reason = neon_remotes::Refusal::Contradiction {
+            what: format!("branch '{}': {reason}", head.name),
+        };
+        return Err(neon_remotes::RemoteError::from(reason).into());
+    }
     let mut edits = Vec::new();
+    let mut notes = Vec::new();
     for fetched in &outcome.branches {
+        if let Some(reason) = &fetched.refused {
+            notes.push(format!("branch '{}' was not fetched: {reason}", fetched.name));
+            continue;
+        }
         let name = RefName::origin(ORIGIN, &fetched.name)
             .map_err(|error| RepoError::refused(error.to_string(), "its owner should rename that branch"))?;
         edits.push(RefEdit {
@@ -167,6 +178,6 @@ fn fetch(
         commit: Some(head.head),
         lsn: Some(commit.position.lsn),
         pg_version: timeline.state().version.major(),
-        notes: Vec::new(),
+        notes,
     })
 }

@@ -3,7 +3,9 @@
 //! [`Repository::handle`] carries out one [`api::Request`]; everything else here is what it takes.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod acceptance;
 pub mod api;
+mod attest;
 mod backlog;
 mod branches;
 mod by_name;
@@ -42,6 +44,7 @@ mod tags;
 mod tail;
 mod tli;
 mod transfer;
+mod turns;
 mod usage;
 pub mod wal;
 pub mod world;
@@ -57,3 +60,4 @@ pub use neon_objects::config::span;
 /// The redo oracle, for `neon dev oracle`.
 pub use neon_redo::oracle;
 pub use repository::{OpenOptions, Repository};
+pub use transfer::REFUSED;

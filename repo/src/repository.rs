@@ -1,10 +1,10 @@
 //! An open repository: its stores, its lock, and who may write.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
+use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock, WriterKey};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
-use crate::instance;
+use crate::instance::Instance;
 use crate::left_behind;
+use crate::turns::Turns;
 use crate::world::SharedWorld;
 
 /// Format of the directory that this program reads and writes.
@@ -40,12 +41,9 @@ pub struct Repository {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) endpoints: Endpoints,
     pub(crate) compactor: Arc<Compactor>,
-    /// Held by every command that moves refs, timelines or endpoints.
-    pub(crate) commands: Mutex<()>,
-    /// Held by the one that collects garbage.
-    pub(crate) collecting: Mutex<()>,
+    pub(crate) turns: Turns,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
-    pub(crate) writer: RepoId,
+    pub(crate) key: WriterKey,
     _lock: RepoLock,
 }
 
@@ -79,7 +77,7 @@ impl Repository {
                 known: FORMAT,
             });
         }
-        let writer = instance::writer(neon_dir, &*world)?;
+        let instance = Instance::look(neon_dir, &*world)?;
         // So that the daemon's hourly looks are not the only ones that a jump is told by.
         Clock::glance(neon_dir, &*world)?;
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
@@ -94,11 +92,11 @@ impl Repository {
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
             compactor: Arc::new(Compactor::new(neon_dir)),
-            commands: Mutex::new(()),
-            collecting: Mutex::new(()),
-            writer,
+            turns: Turns::default(),
+            key: instance.key.clone(),
             _lock: lock,
         };
+        repository.take_over(&instance)?;
         repository.apply_wal_windows(&config)?;
         Ok(repository)
     }
@@ -175,10 +173,12 @@ impl Repository {
 
     /// Takes the right to move refs, timelines and endpoints.
     pub(crate) fn exclusive(&self) -> std::sync::MutexGuard<'_, ()> {
-        // A command that panicked left nothing half-made: every step of a command is durable or absent by itself.
-        self.commands
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.turns.commands()
+    }
+
+    /// Returns the id under which this directory writes timelines.
+    pub(crate) fn writer(&self) -> RepoId {
+        self.key.id()
     }
 }
 

@@ -83,7 +83,7 @@ impl Repository {
         }
         self.endpoints.receivers().remove(branch);
         if let Some(place) = self.take_in(branch)?
-            && self.timeline(place.position().timeline)?.state().writer != self.writer
+            && self.timeline(place.position().timeline)?.state().writer != self.writer()
         {
             // A copy: what the original had written goes on as history, on which a timeline of ours forks (law 1).
             self.commit_tail(branch, &place, None, None)?;
@@ -240,7 +240,7 @@ impl Repository {
         known: Option<&EndpointFile>,
     ) -> Result<Arc<Timeline>> {
         if let Some(timeline) = self.open_timeline(branch, head)?
-            && timeline.state().writer == self.writer
+            && timeline.state().writer == self.writer()
         {
             return Ok(timeline);
         }
@@ -268,7 +268,7 @@ impl Repository {
                 id,
                 ancestor,
                 tli,
-                writer: self.writer,
+                writer: self.writer(),
                 branch: Some(branch.to_owned()),
                 provisional: true,
             })?);

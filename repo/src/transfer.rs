@@ -18,6 +18,9 @@ use crate::api::{Progress, ProgressSink, Transfer, Transferred};
 use crate::error::{RepoError, Result};
 use crate::repository::{OpenOptions, Repository};
 
+/// Outcome of a branch that a fetch did not take in; a note says why.
+pub const REFUSED: &str = "refused";
+
 /// Where a transfer goes: an origin by name, and a branch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Destination {
@@ -191,7 +194,7 @@ impl Repository {
             };
             let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
             let old = self.refs.get(&name)?;
-            if !transfer.dry_run {
+            if !transfer.dry_run && fetched.refused.is_none() {
                 self.remember(&there, fetched.head)?;
             }
             let lsn = self
@@ -201,10 +204,10 @@ impl Repository {
             rows.push(Transferred {
                 branch: None,
                 remote: format!("{}/{}", there.origin, there.branch),
-                outcome: if old == Some(fetched.head) {
-                    "up to date"
-                } else {
-                    "fetched"
+                outcome: match (&fetched.refused, old == Some(fetched.head)) {
+                    (Some(_), _) => REFUSED,
+                    (None, true) => "up to date",
+                    (None, false) => "fetched",
                 }
                 .to_owned(),
                 old,
@@ -213,7 +216,7 @@ impl Repository {
                 bytes: moved.bytes,
                 objects: moved.objects(),
                 dry_run: transfer.dry_run,
-                notes: Vec::new(),
+                notes: fetched.refused.iter().cloned().collect(),
             });
         }
         Ok(rows)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use neon_compute::SearchPath;
+use neon_objects::WriterKey;
 use neon_types::{RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +95,16 @@ pub fn new_timeline_id(world: &dyn World) -> TimelineId {
     TimelineId(world.random())
 }
 
-/// Draws a repository or writer id.
+/// Draws the key of a writer.
+pub fn new_writer_key(world: &dyn World) -> WriterKey {
+    let mut seed = [0; 32];
+    for half in seed.chunks_exact_mut(16) {
+        half.copy_from_slice(&world.random());
+    }
+    WriterKey::from_seed(&seed)
+}
+
+/// Draws a repository id.
 pub fn new_repo_id(world: &dyn World) -> RepoId {
     RepoId(world.random())
 }

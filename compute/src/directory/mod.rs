@@ -115,6 +115,16 @@ impl DataDirectory {
         result
     }
 
+    /// Makes what [`DataDirectory::build`] would make, but for pages of relations and SLRUs, in `scratch`, and takes it away again: a state
+    /// that cannot be started is found before anybody relies on it.
+    pub fn rehearse(source: &dyn PageSource, scratch: &Path, boot: &Boot) -> Result<()> {
+        refuse_used(scratch)?;
+        let result =
+            Contents::collect(source).and_then(|contents| fill_files(source, scratch, boot, &contents));
+        remove_tree(scratch)?;
+        result.map(drop)
+    }
+
     /// Returns the directory at `path`, taken for what it is.
     pub fn at(path: &Path) -> DataDirectory {
         DataDirectory {
@@ -147,19 +157,22 @@ pub fn read_control(pgdata: &Path) -> Result<ControlFile> {
 }
 
 fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_>) -> Result<Built> {
+    let contents = Contents::collect(source)?;
+    let checksums = control_file(source)?.checksums();
+    let mut built = fill_files(source, root, boot, &contents)?;
+    built.bytes = relations::write(source, root, &contents, checksums, progress)?;
+    slru::write(source, root, &contents)?;
+    Ok(built)
+}
+
+/// Makes everything but pages.
+fn fill_files(source: &dyn PageSource, root: &Path, boot: &Boot, contents: &Contents) -> Result<Built> {
     let subject = source.subject();
     let state = source.checkpoint_state()?;
-    let control = state
-        .control_file()
-        .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))?;
-    let contents = Contents::collect(source)?;
-    skeleton::make(root, subject.version, &contents)?;
-    let switched_off = carried::write(root, subject.version, &contents, boot.purpose)?;
-    let checksums = control.checksums();
-    let bytes = relations::write(source, root, &contents, checksums, progress)?;
-    slru::write(source, root, &contents)?;
-    let prepared = prepared::write(root, subject.version, &contents)?;
-    origins::write(root, &contents)?;
+    skeleton::make(root, subject.version, contents)?;
+    let switched_off = carried::write(root, subject.version, contents, boot.purpose)?;
+    let prepared = prepared::write(root, subject.version, contents)?;
+    origins::write(root, contents)?;
     if let Some(name) = &boot.slot {
         slot::write(root, subject.version, name, subject.lsn)?;
     }
@@ -167,11 +180,18 @@ fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_
     Ok(Built {
         wal_start: subject.lsn,
         boot_end,
-        bytes,
+        bytes: 0,
         prepared,
         unlogged: contents.unlogged_count(),
         switched_off,
     })
+}
+
+fn control_file(source: &dyn PageSource) -> Result<ControlFile> {
+    let state = source.checkpoint_state()?;
+    state
+        .control_file()
+        .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))
 }
 
 fn refuse_used(path: &Path) -> Result<()> {

@@ -270,9 +270,32 @@ impl Timeline {
 
     /// Returns the BLAKE3 of the WAL bytes `[range.start, range.end)`, none when not all of them are kept.
     pub fn wal_digest(&self, range: LsnRange) -> Result<Option<[u8; 32]>> {
-        let mut hasher = blake3::Hasher::new();
-        let hashed = self.hash_wal(range, &mut hasher)?;
-        Ok(hashed.then(|| *hasher.finalize().as_bytes()))
+        Ok(self.wal_digests(&[range])?.pop().flatten())
+    }
+
+    /// Returns the same of many ranges. Those with one start, in order of their ends, are read once.
+    pub fn wal_digests(&self, ranges: &[LsnRange]) -> Result<Vec<Option<[u8; 32]>>> {
+        let mut digests = Vec::with_capacity(ranges.len());
+        let mut so_far: Option<(LsnRange, blake3::Hasher)> = None;
+        for range in ranges {
+            let goes_on =
+                |(hashed, _): &(LsnRange, _)| hashed.start == range.start && hashed.end <= range.end;
+            let (hashed, mut hasher) = so_far.take().filter(goes_on).unwrap_or_else(|| {
+                let nothing = LsnRange {
+                    start: range.start,
+                    end: range.start,
+                };
+                (nothing, blake3::Hasher::new())
+            });
+            let rest = LsnRange {
+                start: hashed.end,
+                end: range.end,
+            };
+            let here = self.hash_wal(rest, &mut hasher)?;
+            digests.push(here.then(|| *hasher.finalize().as_bytes()));
+            so_far = here.then_some((*range, hasher));
+        }
+        Ok(digests)
     }
 
     /// Returns false when not all of the bytes are kept.
@@ -283,6 +306,9 @@ impl Timeline {
             end: range.end.min(self.start),
         };
         let mut at = range.start;
+        if range.is_empty() {
+            return Ok(true);
+        }
         if !before.is_empty() {
             let same = self.ancestor.as_ref().filter(|ancestor| ancestor.id == self.id);
             let Some(held) = same else { return Ok(false) };

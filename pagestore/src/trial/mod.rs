@@ -178,6 +178,11 @@ impl Trial<'_> {
         Ok(examined)
     }
 
+    /// Returns the path of a directory that is not there and that goes with the trial, for whoever tries more than this does.
+    pub fn scratch(&self) -> PathBuf {
+        self.directory.join("scratch")
+    }
+
     /// Returns true when there is nothing to publish.
     pub fn is_empty(&self) -> bool {
         self.steps.iter().all(|step| step.arrival.is_none())
