@@ -384,6 +384,7 @@ impl Sink for Repository {
             }],
             step.why,
         )?;
+        self.name_a_head(&step.branch)?;
         Ok(())
     }
 }
@@ -393,6 +394,15 @@ impl Repository {
     fn use_timeline(&self, id: TimelineId) -> bool {
         let uses = self.objects.uses();
         uses.using(Used::Timeline(id), || self.pages.contains(id))
+    }
+
+    /// Makes a branch the default of other commands when there is none: the first that is pushed to a new repository.
+    fn name_a_head(&self, branch: &str) -> Local<()> {
+        let head = self.refs.head().map_err(objects)?;
+        if self.refs.get(&branch_ref(&head)?).map_err(objects)?.is_none() {
+            self.refs.set_head(branch).map_err(objects)?;
+        }
+        Ok(())
     }
 
     /// Leads the serving half of one conversation.
