@@ -49,8 +49,7 @@ fn clone_or_fail(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made> {
     neon_compute::refuse_root()?;
-    let here = std::env::current_dir().map_err(RepoError::io("enter", "."))?;
-    let uri = absolute(&request.uri, &here);
+    let uri = absolute(&request.uri, options.caller.directory());
     let neon_dir = request.directory.join(".neon");
     let marker = neon_dir.join(UNFINISHED);
     let repository = if marker.is_file() {
@@ -123,7 +122,7 @@ fn fetch(
         uri,
         request.branch.as_deref(),
         false,
-        request.password.as_deref(),
+        request.password.as_ref(),
         progress,
     )?;
     let head = outcome

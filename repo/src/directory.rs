@@ -16,14 +16,14 @@ use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::Lsn;
 
-use crate::api::{ApiError, Progress, ProgressSink};
+use crate::api::{ApiError, Caller, Progress, ProgressSink};
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::receiver::SLOT;
 use crate::repository::Repository;
 use crate::tli;
-use crate::world::{self, World};
+use crate::world;
 
 /// How long a Postgres gets to come up, recovery in place included.
 const START_PATIENCE: Duration = Duration::from_secs(300);
@@ -49,14 +49,14 @@ pub(crate) struct Started {
     pub notes: Vec<String>,
 }
 
-/// Returns the Postgres to run, of the wanted version or the newest.
-pub(crate) fn find_installation(world: &dyn World, wanted: Option<PgVersion>) -> Result<Installation> {
-    Ok(Installation::find(wanted, &world.search_path()).map_err(neon_compute::ComputeError::from)?)
+/// Returns the Postgres to run, of the wanted version or the newest, from where the caller looks for it.
+pub(crate) fn find_installation(caller: &Caller, wanted: Option<PgVersion>) -> Result<Installation> {
+    Ok(Installation::find(wanted, &caller.search_path()).map_err(neon_compute::ComputeError::from)?)
 }
 
 /// Returns the `psql` to run.
-pub fn find_psql(world: &dyn World) -> std::result::Result<PathBuf, ApiError> {
-    find_client("psql", None, &world.search_path()).ok_or_else(|| {
+pub fn find_psql(caller: &Caller) -> std::result::Result<PathBuf, ApiError> {
+    find_client("psql", None, &caller.search_path()).ok_or_else(|| {
         ApiError::from(RepoError::refused(
             "psql was not found",
             "install Postgres's client programs (postgresql-client), or use 'neon uri' with another client",
@@ -155,7 +155,7 @@ impl Repository {
 
     /// Starts Postgres in an endpoint's data directory and waits until it answers.
     pub(crate) fn run_postgres(&self, name: &str, version: PgVersion, run: &Run) -> Result<Started> {
-        let installation = find_installation(&*self.world, Some(version))?;
+        let installation = find_installation(&self.caller, Some(version))?;
         let pgdata = pgdata_of(&self.neon_dir, name);
         let wanted = EndpointSettings {
             name: name.to_owned(),
@@ -185,6 +185,7 @@ impl Repository {
             port: run.port,
             socket_dir: &run.socket_directory,
             log: &pgdata.with_file_name("postgres.log"),
+            locale: &self.caller.locale,
             pinned: &pinned,
         })?;
         if let Err(error) = postmaster.wait_ready(START_PATIENCE) {

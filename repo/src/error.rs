@@ -12,6 +12,7 @@ use neon_transport::TransportError;
 use neon_types::{CommitId, Lsn, ObjectId};
 
 use crate::api::ApiError;
+use crate::moment::MomentError;
 use crate::revision::RevisionError;
 
 /// Shorthand for results of this crate.
@@ -47,6 +48,22 @@ pub enum RepoError {
         prefix: String,
         /// What they could be.
         candidates: Vec<CommitId>,
+    },
+    /// Refs of several kinds have this name.
+    #[error("'{name}' is ambiguous: it is {}", meanings.join(" and "))]
+    AmbiguousName {
+        /// The name.
+        name: String,
+        /// Each of the refs, with its kind.
+        meanings: Vec<String>,
+    },
+    /// No read-only endpoint was started at that position.
+    #[error("no read-only endpoint runs at '{rev}' ({lsn})")]
+    NotShown {
+        /// The revision.
+        rev: String,
+        /// Where that is.
+        lsn: Lsn,
     },
     /// The commit has fewer ancestors.
     #[error("'{base}' has only {available} commits before it")]
@@ -224,6 +241,8 @@ impl RepoError {
             RepoError::Revision(_) => "bad_revision",
             RepoError::UnknownRevision(_) => "unknown_revision",
             RepoError::AmbiguousRevision { .. } => "ambiguous_revision",
+            RepoError::AmbiguousName { .. } => "ambiguous_name",
+            RepoError::NotShown { .. } => "not_running",
             RepoError::NoSuchAncestor { .. } => "no_such_ancestor",
             RepoError::BeyondEnd { .. } => "beyond_end",
             RepoError::BeforeBeginning { .. } => "before_beginning",
@@ -267,6 +286,7 @@ impl RepoError {
             RepoError::AlreadyARepository(_) => "work in it, or name another directory: neon init DIR".into(),
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
             RepoError::Format { .. } => "upgrade neon".into(),
+            RepoError::Revision(RevisionError::NotATime(error)) => moment_hint(error).into(),
             RepoError::Revision(_) => {
                 "a revision is main, main@0/16B3748, main~3, v1.0, 3f9a12, cloud/main or main@{2 hours ago}"
                     .into()
@@ -275,6 +295,10 @@ impl RepoError {
                 "'neon branch', 'neon tag' and 'neon log' list what there is".into()
             }
             RepoError::AmbiguousRevision { .. } => "give more digits".into(),
+            RepoError::AmbiguousName { meanings, .. } => format!("say {}", meanings.join(" or ")),
+            RepoError::NotShown { rev, .. } => {
+                format!("start one: neon start '{rev}'; 'neon status' lists what runs")
+            }
             RepoError::NoSuchAncestor { base, .. } => format!("'neon log {base}' lists them"),
             RepoError::BeyondEnd { end, base, .. } => format!("the newest position is {base}@{end}"),
             RepoError::BeforeBeginning { start, .. } => format!("the oldest readable position is {start}"),
@@ -314,6 +338,19 @@ impl RepoError {
             _ => return None,
         };
         Some(hint)
+    }
+}
+
+fn moment_hint(error: &MomentError) -> &'static str {
+    match error {
+        MomentError::Unreadable(_) => {
+            "write main@{2026-01-01 12:00:00+01}, {2026-01-01 12:00 Europe/Berlin}, {12:00}, {2 hours ago} or {@1767265200}; \
+             'neon --help' says more"
+        }
+        MomentError::NoZone(_) => {
+            "write a name of the tz database, as Europe/Berlin, or an offset, as +01:00; 'neon --help' says which abbreviations are known"
+        }
+        MomentError::TwoZones(_) => "write the offset or the zone alone",
     }
 }
 

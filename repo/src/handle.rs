@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::api::{ApiError, Done, ProgressSink, Request, Response, Setting};
+use crate::api::{ApiError, Caller, Done, ProgressSink, Request, Response, Setting};
 use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
-    /// Carries out one command. Called from blocking threads, several at a time; commands that move refs, timelines or
+    /// Carries out one command in the world of its caller. Called from blocking threads, several at a time; commands that move refs, timelines or
     /// endpoints wait for each other.
     pub fn handle(
-        self: &Arc<Self>,
+        &self,
         request: Request,
+        caller: &Caller,
         progress: &mut dyn ProgressSink,
     ) -> std::result::Result<Response, ApiError> {
-        self.dispatch(request, progress).map_err(ApiError::from)
+        let repository = Arc::new(self.seen_by(caller));
+        repository.dispatch(request, progress).map_err(ApiError::from)
     }
 
     fn dispatch(self: &Arc<Self>, request: Request, progress: &mut dyn ProgressSink) -> Result<Response> {

@@ -57,7 +57,7 @@ fn init_or_fail(
             })
             .transpose()?,
     };
-    let installation = crate::directory::find_installation(&*options.world, wanted)?;
+    let installation = crate::directory::find_installation(&options.caller, wanted)?;
     let skeleton = Skeleton::make(&request.directory, options)?;
     let repository = skeleton.open(options, runtime)?;
     let source = match source {
@@ -103,7 +103,7 @@ fn init_or_fail(
         Some(pgdata) => format!("import of {}", pgdata.display()),
         None => format!("initdb of Postgres {}", installation.version().major()),
     };
-    let author = repository.author(request.author.as_deref())?;
+    let author = repository.author(None)?;
     let commit = repository.make_commit(&place, None, environment, settings, author, message)?;
     repository.move_refs(
         &[RefEdit {
@@ -128,6 +128,11 @@ fn init_or_fail(
     };
     skeleton.keep();
     Ok(made)
+}
+
+/// Returns true for a directory that Postgres made to keep a cluster in.
+pub fn is_data_directory(directory: &Path) -> bool {
+    directory.join("PG_VERSION").is_file() && directory.join("global/pg_control").is_file()
 }
 
 /// Returns what a commit says of where its pages were made.
@@ -192,7 +197,7 @@ impl Skeleton {
     /// Opens what was made.
     pub(crate) fn open(&self, options: &OpenOptions, runtime: &tokio::runtime::Handle) -> Result<Repository> {
         let lock = RepoLock::acquire_within(&self.neon_dir, &options.purpose, options.lock_wait)?;
-        Repository::open_locked(&self.neon_dir, lock, options.world.clone(), runtime)
+        Repository::open_locked(&self.neon_dir, lock, options, runtime)
     }
 
     /// Keeps it: the work is done.

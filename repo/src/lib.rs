@@ -26,6 +26,8 @@ mod instance;
 mod layers;
 mod left_behind;
 mod log;
+mod moment;
+mod naming;
 mod origins;
 mod parents;
 mod peer;
@@ -51,7 +53,7 @@ pub use clone::{clone, create_empty};
 pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
-pub use init::init;
+pub use init::{init, is_data_directory};
 /// Lengths of time and amounts of bytes as people write them.
 pub use neon_objects::config::span;
 /// The redo oracle, for `neon dev oracle`.

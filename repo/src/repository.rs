@@ -1,19 +1,24 @@
 //! An open repository: its stores, its lock, and who may write.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
+use crate::api::Caller;
 use crate::clock::Clock;
 use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
 use crate::instance;
 use crate::left_behind;
+use crate::moment;
 use crate::world::SharedWorld;
 
 /// Format of the directory that this program reads and writes.
@@ -24,14 +29,23 @@ pub const FORMAT: i64 = 1;
 pub struct OpenOptions {
     /// What for, for those who wait for the lock: `daemon`, `push`...
     pub purpose: String,
-    /// Time, randomness, environment.
+    /// Time, randomness.
     pub world: SharedWorld,
+    /// Who opens it: whose world holds for what is done without a request of somebody else.
+    pub caller: Arc<Caller>,
     /// How long to wait for the lock.
     pub lock_wait: Duration,
 }
 
-/// An open repository. One process at a time has one open; threads share it.
+/// An open repository as one caller sees it. One process at a time has one open; threads, and callers, share it.
+#[derive(Clone)]
 pub struct Repository {
+    open: Arc<Open>,
+    pub(crate) caller: Arc<Caller>,
+}
+
+/// What all callers of an open repository share.
+pub struct Open {
     pub(crate) neon_dir: PathBuf,
     pub(crate) objects: Arc<ObjectStore>,
     pub(crate) refs: Refs,
@@ -40,13 +54,28 @@ pub struct Repository {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) endpoints: Endpoints,
     pub(crate) compactor: Arc<Compactor>,
+    /// Who has to wait for whom.
+    pub(crate) turns: Turns,
+    /// Who writes: drawn for this very directory, see [`crate::instance`].
+    pub(crate) writer: RepoId,
+    _lock: RepoLock,
+}
+
+/// Who has to wait for whom.
+#[derive(Default)]
+pub(crate) struct Turns {
     /// Held by every command that moves refs, timelines or endpoints.
     pub(crate) commands: Mutex<()>,
     /// Held by the one that collects garbage.
     pub(crate) collecting: Mutex<()>,
-    /// Who writes: drawn for this very directory, see [`crate::instance`].
-    pub(crate) writer: RepoId,
-    _lock: RepoLock,
+}
+
+impl Deref for Repository {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        &self.open
+    }
 }
 
 impl Repository {
@@ -59,13 +88,13 @@ impl Repository {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
         let lock = RepoLock::acquire_within(neon_dir, &options.purpose, options.lock_wait)?;
-        Repository::open_locked(neon_dir, lock, options.world, runtime)
+        Repository::open_locked(neon_dir, lock, &options, runtime)
     }
 
     pub(crate) fn open_locked(
         neon_dir: &Path,
         mut lock: RepoLock,
-        world: SharedWorld,
+        options: &OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
         if lock.is_after_a_death() {
@@ -79,28 +108,45 @@ impl Repository {
                 known: FORMAT,
             });
         }
-        let writer = instance::writer(neon_dir, &*world)?;
+        let writer = instance::writer(neon_dir, &*options.world)?;
         // So that the daemon's hourly looks are not the only ones that a jump is told by.
-        Clock::glance(neon_dir, &*world)?;
+        Clock::glance(neon_dir, &*options.world)?;
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
         // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
         objects.sweep_temporaries()?;
-        let repository = Repository {
+        let open = Open {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
             pages: PageStore::open_with(neon_dir, Arc::clone(&objects), settings(&config)?)?,
             objects,
-            world,
+            world: Arc::clone(&options.world),
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
             compactor: Arc::new(Compactor::new(neon_dir)),
-            commands: Mutex::new(()),
-            collecting: Mutex::new(()),
+            turns: Turns::default(),
             writer,
             _lock: lock,
         };
+        let repository = Repository {
+            open: Arc::new(open),
+            caller: Arc::clone(&options.caller),
+        };
         repository.apply_wal_windows(&config)?;
         Ok(repository)
+    }
+
+    /// Returns the repository as another caller sees it.
+    pub(crate) fn seen_by(&self, caller: &Caller) -> Repository {
+        Repository {
+            open: Arc::clone(&self.open),
+            caller: Arc::new(caller.clone()),
+        }
+    }
+
+    /// Returns what time it is, in the zone of the caller; a zone that is not known here is UTC, as for every other program.
+    pub(crate) fn now(&self) -> Zoned {
+        let now = Timestamp::from_microsecond(self.world.now()).unwrap_or(Timestamp::UNIX_EPOCH);
+        now.to_zoned(moment::of_variable(&self.caller.zone).unwrap_or(TimeZone::UTC))
     }
 
     /// Returns the directory that holds `.neon/`.
@@ -126,7 +172,7 @@ impl Repository {
     /// Returns the given branch, or HEAD's.
     pub(crate) fn branch_or_head(&self, branch: Option<&str>) -> Result<String> {
         match branch {
-            Some(name) => Ok(name.to_owned()),
+            Some(name) => self.branch_meant(name),
             None => Ok(self.refs.head()?),
         }
     }
@@ -162,7 +208,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns the author of what is done now: as given, as configured for the repository, as the world says.
+    /// Returns the author of what is done now: as given, as configured for the repository, as the caller's own defaults say.
     pub(crate) fn author(&self, given: Option<&str>) -> Result<String> {
         if let Some(author) = given {
             return Ok(author.to_owned());
@@ -170,13 +216,14 @@ impl Repository {
         Ok(self
             .config()?
             .get("user.author")?
-            .unwrap_or_else(|| self.world.default_author()))
+            .unwrap_or_else(|| self.caller.author.clone()))
     }
 
     /// Takes the right to move refs, timelines and endpoints.
     pub(crate) fn exclusive(&self) -> std::sync::MutexGuard<'_, ()> {
         // A command that panicked left nothing half-made: every step of a command is durable or absent by itself.
-        self.commands
+        self.turns
+            .commands
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -20,7 +20,7 @@ use crate::postgres;
 use crate::receiver::{self, Receiver};
 use crate::repository::Repository;
 use crate::resolve::Target;
-use crate::revision::{Revision, Step, zoned};
+use crate::revision::Step;
 use crate::tli;
 use crate::world;
 
@@ -38,13 +38,11 @@ impl Repository {
         port: Option<u16>,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
-        let revision = Revision::parse(rev.unwrap_or("HEAD"), &zoned(self.world.now()))?;
-        let branch = match revision.base.as_str() {
-            "HEAD" => self.refs.head()?,
-            name => name.to_owned(),
-        };
-        if revision.step == Step::Here && self.heads()?.iter().any(|(name, _)| *name == branch) {
-            return self.with_some_port(port, |port| self.start_branch(&branch, port, progress));
+        let revision = self.revision(rev)?;
+        if revision.step == Step::Here
+            && let Some(branch) = self.named(&revision.base)?.branch()
+        {
+            return self.with_some_port(port, |port| self.start_branch(branch, port, progress));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
         notes.extend(target.notes.iter().cloned());
@@ -383,9 +381,7 @@ impl Repository {
     /// Stops one endpoint, or all.
     pub(crate) fn stop(&self, branch: Option<&str>, all: bool) -> Result<Vec<api::Stopped>> {
         if !all {
-            let name = self.branch_or_head(branch)?;
-            let name = self.endpoint_named(&name)?;
-            return Ok(vec![self.stop_one(&name)?]);
+            return Ok(vec![self.stop_one(&self.endpoint_meant(branch)?)?]);
         }
         let mut stopped = Vec::new();
         for name in endpoint::names(&self.neon_dir)? {
@@ -396,27 +392,35 @@ impl Repository {
         Ok(stopped)
     }
 
-    /// Returns the endpoint that a user means: a branch, the name of a read-only endpoint, or the revision that it was started at.
-    fn endpoint_named(&self, text: &str) -> Result<String> {
-        if self.endpoint_file(text)?.is_some() {
-            return Ok(text.to_owned());
+    /// Returns the name of the endpoint that a user means: of a branch, HEAD's when absent, or of a position, by its own name or by a revision.
+    /// That it runs is the caller's to check.
+    fn endpoint_meant(&self, text: Option<&str>) -> Result<String> {
+        if let Some(name) = text
+            && self
+                .endpoint_file(name)?
+                .is_some_and(|file| file.branch.is_none())
+        {
+            return Ok(name.to_owned());
         }
-        if let Ok(target) = self.resolve(Some(text)) {
-            let position = target.place.position();
-            for name in endpoint::names(&self.neon_dir)? {
-                let file = self.endpoint_file(&name)?;
-                if file.is_some_and(|file| {
-                    file.branch.is_none()
-                        && file.timeline == position.timeline
-                        && file.built_at == position.lsn
-                }) {
-                    return Ok(name);
-                }
+        let revision = self.revision(text)?;
+        if revision.step == Step::Here
+            && let Some(branch) = self.named(&revision.base)?.branch()
+        {
+            return Ok(branch.to_owned());
+        }
+        let position = self.resolve(text)?.place.position();
+        for name in endpoint::names(&self.neon_dir)? {
+            let file = self.endpoint_file(&name)?;
+            if file.is_some_and(|file| {
+                file.branch.is_none() && file.timeline == position.timeline && file.built_at == position.lsn
+            }) {
+                return Ok(name);
             }
         }
-        // A branch that never had an endpoint is known, but not running.
-        self.head_of(text)?;
-        Ok(text.to_owned())
+        Err(RepoError::NotShown {
+            rev: text.unwrap_or("HEAD").to_owned(),
+            lsn: position.lsn,
+        })
     }
 
     fn stop_one(&self, name: &str) -> Result<api::Stopped> {
@@ -490,7 +494,7 @@ impl Repository {
 
     /// Returns where a running endpoint answers.
     pub(crate) fn uri(&self, branch: Option<&str>) -> Result<api::Endpoint> {
-        let name = self.endpoint_named(&self.branch_or_head(branch)?)?;
+        let name = self.endpoint_meant(branch)?;
         let pid = self
             .endpoint_pid(&name)
             .ok_or(RepoError::NotRunning(name.clone()))?;

@@ -11,10 +11,10 @@ use neon_remotes::{
     Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
     Volume, perform_fetch, perform_pull, perform_push,
 };
-use neon_transport::{Channel, DialOptions, Password, dial_with};
+use neon_transport::{Channel, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
-use crate::api::{Progress, ProgressSink, Transfer, Transferred};
+use crate::api::{Progress, ProgressSink, Secret, Transfer, Transferred};
 use crate::error::{RepoError, Result};
 use crate::repository::{OpenOptions, Repository};
 
@@ -57,7 +57,7 @@ impl Repository {
         let source: Arc<dyn Source> = Arc::clone(self) as Arc<dyn Source>;
         let outcome = self.talk(
             &destination.uri,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             &command,
             progress,
             |channel, options| perform_push(channel, source, request, options),
@@ -123,7 +123,7 @@ impl Repository {
         let sink: Arc<dyn Sink> = Arc::clone(self) as Arc<dyn Sink>;
         let pulled = self.talk(
             &destination.uri,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             &command,
             progress,
             |channel, options| perform_pull(channel, sink, request, options),
@@ -178,7 +178,7 @@ impl Repository {
             &destination.uri,
             one.then_some(destination.branch.as_str()),
             transfer.dry_run,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             progress,
         )?;
         let mut rows = Vec::new();
@@ -225,7 +225,7 @@ impl Repository {
         uri: &str,
         branch: Option<&str>,
         dry_run: bool,
-        password: Option<&str>,
+        password: Option<&Secret>,
         progress: &mut dyn ProgressSink,
     ) -> Result<FetchOutcome> {
         let (command, request) = match branch {
@@ -251,7 +251,7 @@ impl Repository {
     pub(crate) fn talk<T, F>(
         self: &Arc<Self>,
         uri: &str,
-        password: Option<&str>,
+        password: Option<&Secret>,
         command: &Command,
         progress: &mut dyn ProgressSink,
         conversation: impl FnOnce(Channel, neon_remotes::Options) -> F,
@@ -301,15 +301,12 @@ impl Repository {
     async fn connect(
         self: &Arc<Self>,
         uri: &OriginUri,
-        password: Option<&str>,
+        password: Option<&Secret>,
         command: &Command,
     ) -> Result<Channel> {
         match uri {
             OriginUri::Server(address) => {
-                let mut options = DialOptions::from_environment();
-                if let Some(password) = password {
-                    options.passwords.environment = Some(Password::new(password));
-                }
+                let options = self.caller.dial_options(password);
                 Ok(dial_with(address, &command.to_string(), &options).await?)
             }
             OriginUri::Directory(path) => {
@@ -318,6 +315,7 @@ impl Repository {
                 let options = OpenOptions {
                     purpose: "transfer".into(),
                     world: self.world.clone(),
+                    caller: Arc::clone(&self.caller),
                     lock_wait: Duration::from_secs(10),
                 };
                 let runtime = self.runtime.clone();

@@ -1,23 +1,22 @@
 //! How a command reaches its repository: through the daemon when one runs or is needed, else in this process under the lock.
 
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use neon_repo::Repository;
 use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response};
-use neon_repo::world::{RealWorld, SharedWorld};
-use neon_repo::{OpenOptions, Repository};
 
+use crate::context::Context;
 use crate::serve::ServeOptions;
 use crate::users::UserFile;
-use crate::wire::{Line, MAX_LINE, REQUESTS};
+use crate::wire::{Asked, Line, MAX_LINE, REQUESTS};
 
 /// How long a command waits for a daemon that it started to answer.
 const DAEMON_START: Duration = Duration::from_secs(20);
@@ -27,105 +26,6 @@ const DAEMON_END: Duration = Duration::from_secs(2);
 /// Code of the error when the daemon ends before it has answered.
 const DAEMON_GONE: &str = "daemon_gone";
 
-/// Where a command was given, and by whom.
-#[derive(Clone, Debug, Default)]
-pub struct Context {
-    /// `-C DIR`: where to look for the repository, upward.
-    pub directory: Option<PathBuf>,
-    /// The user's defaults.
-    pub user: UserDefaults,
-}
-
-/// Defaults of a user, from `config.toml` in the configuration directory.
-#[derive(Clone, Debug, Default)]
-pub struct UserDefaults {
-    /// `Name <mail>` for commits.
-    pub author: Option<String>,
-    /// Postgres major version for `init`.
-    pub pg_version: Option<u16>,
-    /// Directories to search for Postgres.
-    pub pg_dirs: Vec<PathBuf>,
-    /// The configuration directory itself.
-    pub config_dir: PathBuf,
-}
-
-impl Context {
-    /// Returns the world that a repository opened here sees.
-    pub fn world(&self) -> SharedWorld {
-        Arc::new(RealWorld {
-            author: self.user.author.clone(),
-            postgres_directories: self.user.pg_dirs.clone(),
-        })
-    }
-
-    fn options(&self, purpose: &str) -> OpenOptions {
-        OpenOptions {
-            purpose: purpose.to_owned(),
-            world: self.world(),
-            lock_wait: Duration::from_secs(10),
-        }
-    }
-
-    /// Returns the `.neon/` that commands given here work on: `NEON_DIR`, else the nearest one from `-C` or the current
-    /// directory upward. One that another user owns is refused.
-    pub fn find(&self) -> Result<PathBuf, ApiError> {
-        let start = match &self.directory {
-            Some(directory) => directory.clone(),
-            None => std::env::current_dir()
-                .map_err(|error| local("cwd", "there is no current directory", error))?,
-        };
-        let named = std::env::var_os("NEON_DIR")
-            .filter(|_| self.directory.is_none())
-            .map(PathBuf::from);
-        let found = match named {
-            Some(directory) if directory.join("config.toml").is_file() => Some(directory),
-            Some(directory) => {
-                Some(directory.join(".neon")).filter(|inner| inner.join("config.toml").is_file())
-            }
-            None => {
-                let start = std::path::absolute(&start).unwrap_or(start.clone());
-                start
-                    .ancestors()
-                    .map(|dir| dir.join(".neon"))
-                    .find(|dir| dir.join("config.toml").is_file())
-            }
-        };
-        let neon_dir = found.ok_or_else(|| ApiError {
-            code: "not_a_repository".into(),
-            message: format!("not a repository (nor any directory above): {}", start.display()),
-            caused_by: Vec::new(),
-            hint: Some(
-                "'neon init' makes one here, 'neon clone URI' copies one, '-C DIR' or NEON_DIR names one"
-                    .into(),
-            ),
-        })?;
-        check_owner(&neon_dir)?;
-        Ok(neon_dir)
-    }
-}
-
-/// Refuses a repository of another user: its settings decide which programs run.
-fn check_owner(neon_dir: &Path) -> Result<(), ApiError> {
-    let metadata = std::fs::metadata(neon_dir)
-        .map_err(|error| local("repository", "cannot read the repository", error))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() == me {
-        return Ok(());
-    }
-    Err(ApiError {
-        code: "foreign_owner".into(),
-        message: format!(
-            "{} belongs to another user (uid {}, you are {me})",
-            neon_dir.display(),
-            metadata.uid()
-        ),
-        caused_by: Vec::new(),
-        hint: Some(
-            "run the command as that user, or 'neon clone' the repository and work in the clone".into(),
-        ),
-    })
-}
-
 /// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here.
 pub fn call(
     context: &Context,
@@ -134,7 +34,7 @@ pub fn call(
 ) -> Result<Response, ApiError> {
     let neon_dir = context.find()?;
     if let Some(stream) = connect(&neon_dir) {
-        match ask(stream, &request, progress) {
+        match ask(stream, context, &request, progress) {
             // It died under our hands. What may be done twice is done again, once it has let go of its socket.
             Err(error) if error.code == DAEMON_GONE && may_repeat(&request) && is_gone(&neon_dir) => {}
             answer => return answer,
@@ -143,11 +43,11 @@ pub fn call(
     let needs_daemon = matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir);
     if needs_daemon && request != Request::Shutdown {
         let stream = spawn_daemon(&neon_dir)?;
-        return ask(stream, &request, progress);
+        return ask(stream, context, &request, progress);
     }
     let runtime = runtime()?;
     let repository = Repository::open(&neon_dir, context.options(&purpose(&request)), runtime.handle())?;
-    Arc::new(repository).handle(request, progress)
+    repository.handle(request, &context.caller, progress)
 }
 
 /// Returns true for a request that changes nothing more when it is carried out again.
@@ -220,6 +120,7 @@ pub fn serve(
     if let Some(stream) = connect(&neon_dir) {
         return ask(
             stream,
+            context,
             &Request::Listen {
                 address: options.listen,
             },
@@ -253,7 +154,7 @@ pub fn psql(
     let Response::Endpoint(endpoint) = response else {
         return Err(unexpected());
     };
-    let program = neon_repo::find_psql(&*context.world())?;
+    let program = neon_repo::find_psql(&context.caller)?;
     let error = Command::new(&program)
         .env("PGHOST", &endpoint.socket_directory)
         .env("PGPORT", endpoint.port.to_string())
@@ -307,6 +208,30 @@ fn connect(neon_dir: &Path) -> Option<UnixStream> {
     UnixStream::connect(neon_repo::sockets::daemon(neon_dir)).ok()
 }
 
+/// Returns true for a variable that a daemon is started with: how programs run on this machine, and what this program is to log. What is the
+/// caller's, as a password or a time zone, comes with each request.
+fn is_for_a_daemon(name: &OsStr) -> bool {
+    const ALL: [&str; 11] = [
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "PATH",
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "RUST_BACKTRACE",
+    ];
+    // Which repository and which Postgres are the caller's, too.
+    const NOT: [&str; 2] = ["NEON_DIR", "NEON_PG_DIRS"];
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    ALL.contains(&name) || (name.starts_with("NEON_") && !NOT.contains(&name))
+}
+
 /// Starts a daemon in a session of its own and waits until it answers.
 fn spawn_daemon(neon_dir: &Path) -> Result<UnixStream, ApiError> {
     let program = std::env::current_exe().map_err(|error| local("exe", "cannot find this program", error))?;
@@ -326,11 +251,9 @@ fn spawn_daemon(neon_dir: &Path) -> Result<UnixStream, ApiError> {
         .arg("-C")
         .arg(dir)
         .arg("daemon")
-        .env_remove("NEON_DIR")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_for_a_daemon(name)))
         .current_dir("/");
-    if let Some(dirs) = std::env::var_os("NEON_PG_DIRS") {
-        command.env("NEON_PG_DIRS", dirs);
-    }
     let mut child = command
         .stdin(Stdio::null())
         .stdout(log)
@@ -370,9 +293,18 @@ fn last_lines(path: &Path, count: usize) -> Vec<String> {
 }
 
 /// Sends a request to the daemon and shows what comes back until the answer.
-fn ask(stream: UnixStream, request: &Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
+fn ask(
+    stream: UnixStream,
+    context: &Context,
+    request: &Request,
+    progress: &mut dyn ProgressSink,
+) -> Result<Response, ApiError> {
+    let asked = Asked {
+        caller: context.caller.clone(),
+        request: request.clone(),
+    };
     let body =
-        serde_json::to_vec(request).map_err(|error| local("internal", "cannot write the request", error))?;
+        serde_json::to_vec(&asked).map_err(|error| local("internal", "cannot write the request", error))?;
     // One conversation needs no threads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

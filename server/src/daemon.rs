@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use neon_repo::api::{ApiError, Done, ProgressSink, Request, Response};
+use neon_repo::api::{ApiError, Caller, Done, ProgressSink, Request, Response};
 use neon_repo::{OpenOptions, Repository};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,12 +45,17 @@ impl Daemon {
     }
 
     /// Answers one request; called from a blocking thread.
-    pub fn handle(&self, request: Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
+    pub fn handle(
+        &self,
+        request: Request,
+        caller: &Caller,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Response, ApiError> {
         self.busy.fetch_add(1, Ordering::SeqCst);
         let last = request == Request::Shutdown;
         let result = match request {
             Request::Listen { address } => self.listen(address, progress),
-            request => self.repository.handle(request, progress),
+            request => self.repository.handle(request, caller, progress),
         };
         self.busy.fetch_sub(1, Ordering::SeqCst);
         if last && result.is_ok() {

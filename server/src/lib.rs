@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod client;
+pub mod context;
 pub mod daemon;
 mod rest;
 pub mod serve;

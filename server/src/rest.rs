@@ -9,13 +9,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::{get, post};
-use neon_repo::api::{Progress, ProgressSink, Request};
+use neon_repo::api::{Progress, ProgressSink};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::daemon::Daemon;
-use crate::wire::{Line, REQUESTS};
+use crate::wire::{Asked, Line, REQUESTS};
 
 /// Returns the routes of a daemon.
 pub fn router(daemon: Arc<Daemon>) -> Router {
@@ -26,8 +26,8 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
 }
 
 async fn request(State(daemon): State<Arc<Daemon>>, body: Bytes) -> HttpResponse {
-    let request: Request = match serde_json::from_slice(&body) {
-        Ok(request) => request,
+    let Asked { caller, request } = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let (lines, answer) = mpsc::unbounded_channel();
@@ -38,7 +38,7 @@ async fn request(State(daemon): State<Arc<Daemon>>, body: Bytes) -> HttpResponse
             lines: lines.clone(),
             cancelled,
         };
-        let last = match daemon.handle(request, &mut sink) {
+        let last = match daemon.handle(request, &caller, &mut sink) {
             Ok(response) => Line::Response(Box::new(response)),
             Err(error) => Line::Error(error),
         };

@@ -36,16 +36,14 @@ pub struct Args {
 /// Carries it out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     root::refuse("init")?;
-    let user = &session.context.user;
     let request = Init {
         directory: session.absolute(&args.directory)?,
         pg_version: args
             .pg_version
-            .or(user.pg_version.filter(|_| args.from.is_none())),
+            .or(session.context.pg_version.filter(|_| args.from.is_none())),
         locale: args.locale,
         encoding: args.encoding,
         from: args.from.map(|from| session.absolute(&from)).transpose()?,
-        author: user.author.clone(),
     };
     let made = client::init(&session.context, request, &mut Bars::new())?;
     session.ui.notes(&made.notes);

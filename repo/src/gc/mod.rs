@@ -37,7 +37,11 @@ impl Repository {
     /// Collects garbage: condemns what is new, deletes what has been condemned for the grace and still is garbage.
     pub(crate) fn gc(&self, request: &api::Gc, progress: &mut dyn ProgressSink) -> Result<api::Collected> {
         // Two runs at once would write one list.
-        let _running = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _running = self
+            .turns
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let config = self.config()?;
         let configured = config.get_duration("gc.grace")?.unwrap_or_default();
         let grace = request.grace_seconds.map_or(configured, Duration::from_secs);
