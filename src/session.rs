@@ -10,6 +10,8 @@ use neon_server::context::Context;
 use crate::cli::Global;
 use crate::defaults;
 use crate::failure::Failure;
+use crate::interrupt;
+use crate::ui::progress::Bars;
 use crate::ui::{self, Ui};
 
 /// One run of the program.
@@ -31,8 +33,13 @@ impl Session {
 
     /// Carries out a request on the repository, with progress on stderr.
     pub fn call(&self, request: Request) -> Result<Response, Failure> {
-        let mut bars = ui::progress::Bars::new();
-        Ok(client::call(&self.context, request, &mut bars)?)
+        Ok(client::call(&self.context, request, &mut self.progress())?)
+    }
+
+    /// Returns where progress of long work is shown. From here on the user may interrupt it.
+    pub fn progress(&self) -> Bars {
+        interrupt::listen();
+        Bars::new(self.ui)
     }
 
     /// Returns `path` as seen from the directory that the command was given in (`-C`), absolute.

@@ -22,6 +22,9 @@ pub enum PageStoreError {
         /// What it said.
         source: io::Error,
     },
+    /// Whoever is told of the progress wanted the work to end.
+    #[error("interrupted")]
+    Interrupted,
     /// The object store refused.
     #[error(transparent)]
     Objects(#[from] ObjectsError),

@@ -187,6 +187,9 @@ pub enum RepoError {
     /// The connection to another repository.
     #[error(transparent)]
     Transport(#[from] neon_transport::TransportError),
+    /// The daemon of a repository on this machine.
+    #[error("{0}")]
+    Neighbour(ApiError),
     /// The endpoint's Postgres answered an error.
     #[error("the endpoint's Postgres refused")]
     Sql(#[from] tokio_postgres::Error),
@@ -200,6 +203,9 @@ pub enum RepoError {
         /// What it said.
         source: io::Error,
     },
+    /// Nobody waits for the result any more.
+    #[error("interrupted")]
+    Interrupted,
     /// A request makes no sense as it is.
     #[error("{message}")]
     Refused {
@@ -233,7 +239,24 @@ impl RepoError {
         }
     }
 
+    /// Returns true when it only says that nobody waits for the result any more, whoever noticed it.
+    fn is_interruption(&self) -> bool {
+        use neon_pagestore::PageStoreError;
+        let of_import = |error: &ImportError| matches!(error, ImportError::Interrupted);
+        match self {
+            RepoError::Interrupted
+            | RepoError::Compute(ComputeError::Interrupted)
+            | RepoError::Pages(PageStoreError::Interrupted) => true,
+            RepoError::Pages(PageStoreError::Import(error)) => of_import(error),
+            RepoError::Import(error) => of_import(error),
+            _ => false,
+        }
+    }
+
     fn code(&self) -> &'static str {
+        if self.is_interruption() {
+            return "interrupted";
+        }
         match self {
             RepoError::AlreadyARepository(_) => "already_a_repository",
             RepoError::NotEmpty(_) => "not_empty",
@@ -267,10 +290,12 @@ impl RepoError {
             RepoError::Pages(_) => "pages",
             RepoError::Import(_) => "import",
             RepoError::Compute(_) => "compute",
+            RepoError::Interrupted => "interrupted",
             RepoError::Remote(RemoteError::Transport(error)) | RepoError::Transport(error) => {
                 transport_code(error)
             }
             RepoError::Remote(_) => "remote",
+            RepoError::Neighbour(_) => "neighbour",
             RepoError::Sql(_) => "sql",
             RepoError::Io { .. } => "io",
             RepoError::Refused { .. } => "refused",
@@ -279,6 +304,11 @@ impl RepoError {
 
     /// Returns what to do next, when there is something to advise.
     pub fn hint(&self) -> Option<String> {
+        if self.is_interruption() {
+            return Some(
+                "run the same command again: what arrived whole is kept, nothing is half-made".to_owned(),
+            );
+        }
         if let Some(hint) = room_hint(self) {
             return Some(hint.to_owned());
         }
@@ -335,6 +365,7 @@ impl RepoError {
             RepoError::Compute(error) => return compute_hint(error),
             RepoError::Import(error) => return import_hint(error),
             RepoError::Transport(error) => return error.hint(),
+            RepoError::Neighbour(error) => return error.hint.clone(),
             _ => return None,
         };
         Some(hint)
@@ -424,6 +455,17 @@ fn import_hint(error: &ImportError) -> Option<String> {
 
 impl From<RepoError> for ApiError {
     fn from(error: RepoError) -> ApiError {
+        if let RepoError::Neighbour(error) = error {
+            return error;
+        }
+        if error.is_interruption() {
+            return ApiError {
+                code: error.code().to_owned(),
+                message: "interrupted".to_owned(),
+                caused_by: Vec::new(),
+                hint: error.hint(),
+            };
+        }
         let mut caused_by = Vec::new();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {

@@ -52,7 +52,7 @@ impl Repository {
             Request::Fetch(transfer) => return self.fetch(&transfer, progress).map(Response::Transferred),
             _ => {}
         }
-        let _exclusive = self.exclusive();
+        let _exclusive = self.exclusive_unless_cancelled(progress)?;
         match request {
             Request::Start { rev, port } => {
                 self.start(rev.as_deref(), port, progress).map(Response::Endpoint)
@@ -80,7 +80,6 @@ impl Repository {
             Request::OriginRename { old, new } => self.rename_origin(&old, &new).map(Response::Done),
             Request::OriginSetUrl { name, uri } => self.set_origin_uri(&name, &uri).map(Response::Done),
             Request::ConfigSet { key, value } => self.config_set(&key, value.as_deref()),
-            Request::Shutdown => Ok(Response::Done(Done::default())),
             _ => Err(RepoError::refused("this request has no answer", "upgrade neon")),
         }
     }

@@ -89,6 +89,7 @@ fn init_or_fail(
             total,
             unit: "bytes".into(),
         });
+        !progress.cancelled()
     })?;
     let environment = environment(&installation, &timeline.state());
     let settings = fs::read_to_string(source.pgdata.join("postgresql.auto.conf")).unwrap_or_default();
@@ -239,7 +240,7 @@ impl Repository {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let password = password(&*self.world);
+                let password = password(self.world());
                 durable::replace(&path, format!("{password}\n").as_bytes(), 0o600)?;
                 Ok(password)
             }

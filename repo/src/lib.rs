@@ -28,6 +28,7 @@ mod left_behind;
 mod log;
 mod moment;
 mod naming;
+pub mod neighbours;
 mod origins;
 mod parents;
 mod peer;

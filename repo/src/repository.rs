@@ -2,16 +2,16 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
+use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, RepoLock};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
-use crate::api::Caller;
+use crate::api::{Caller, ProgressSink};
 use crate::clock::Clock;
 use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
@@ -19,7 +19,8 @@ use crate::error::{RepoError, Result};
 use crate::instance;
 use crate::left_behind;
 use crate::moment;
-use crate::world::SharedWorld;
+use crate::neighbours::Neighbours;
+use crate::world::{SharedWorld, World};
 
 /// Format of the directory that this program reads and writes.
 pub const FORMAT: i64 = 1;
@@ -33,9 +34,16 @@ pub struct OpenOptions {
     pub world: SharedWorld,
     /// Who opens it: whose world holds for what is done without a request of somebody else.
     pub caller: Arc<Caller>,
+    /// How the daemons of other repositories are reached, and that of this one, if it has the lock.
+    pub neighbours: Arc<dyn Neighbours>,
     /// How long to wait for the lock.
     pub lock_wait: Duration,
 }
+
+/// How often whoever waits for the lock tries.
+const LOCK_POLL: Duration = Duration::from_millis(25);
+/// How often a command tries whether it is its turn.
+const TURN_POLL: Duration = Duration::from_millis(5);
 
 /// An open repository as one caller sees it. One process at a time has one open; threads, and callers, share it.
 #[derive(Clone)]
@@ -50,7 +58,7 @@ pub struct Open {
     pub(crate) objects: Arc<ObjectStore>,
     pub(crate) refs: Refs,
     pub(crate) pages: PageStore,
-    pub(crate) world: SharedWorld,
+    pub(crate) options: OpenOptions,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) endpoints: Endpoints,
     pub(crate) compactor: Arc<Compactor>,
@@ -58,7 +66,7 @@ pub struct Open {
     pub(crate) turns: Turns,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
     pub(crate) writer: RepoId,
-    _lock: RepoLock,
+    lock: RepoLock,
 }
 
 /// Who has to wait for whom.
@@ -68,6 +76,25 @@ pub(crate) struct Turns {
     pub(crate) commands: Mutex<()>,
     /// Held by the one that collects garbage.
     pub(crate) collecting: Mutex<()>,
+}
+
+impl OpenOptions {
+    /// Takes the lock of the repository at `neon_dir`. Whoever has it is waited for; a daemon that is idle is asked to give it up.
+    fn lock(&self, neon_dir: &Path) -> Result<RepoLock> {
+        let began = Instant::now();
+        let mut asked = false;
+        loop {
+            match RepoLock::try_acquire(neon_dir, &self.purpose) {
+                Err(ObjectsError::Locked { .. }) if began.elapsed() < self.lock_wait => {}
+                taken => return Ok(taken?),
+            }
+            if !asked {
+                asked = true;
+                self.neighbours.ask_to_yield(neon_dir);
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
 }
 
 impl Deref for Repository {
@@ -87,7 +114,7 @@ impl Repository {
         options: OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
-        let lock = RepoLock::acquire_within(neon_dir, &options.purpose, options.lock_wait)?;
+        let lock = options.lock(neon_dir)?;
         Repository::open_locked(neon_dir, lock, &options, runtime)
     }
 
@@ -119,13 +146,13 @@ impl Repository {
             refs: Refs::open(neon_dir)?,
             pages: PageStore::open_with(neon_dir, Arc::clone(&objects), settings(&config)?)?,
             objects,
-            world: Arc::clone(&options.world),
+            options: options.clone(),
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
             compactor: Arc::new(Compactor::new(neon_dir)),
             turns: Turns::default(),
             writer,
-            _lock: lock,
+            lock,
         };
         let repository = Repository {
             open: Arc::new(open),
@@ -135,8 +162,23 @@ impl Repository {
         Ok(repository)
     }
 
+    /// Returns true as long as the repository is where it was opened: nothing may be written where it is not any more.
+    pub fn is_in_place(&self) -> bool {
+        self.lock.is_in_place()
+    }
+
+    /// Returns whose world this is about.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns where time and randomness come from.
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.options.world
+    }
+
     /// Returns the repository as another caller sees it.
-    pub(crate) fn seen_by(&self, caller: &Caller) -> Repository {
+    pub fn seen_by(&self, caller: &Caller) -> Repository {
         Repository {
             open: Arc::clone(&self.open),
             caller: Arc::new(caller.clone()),
@@ -145,7 +187,7 @@ impl Repository {
 
     /// Returns what time it is, in the zone of the caller; a zone that is not known here is UTC, as for every other program.
     pub(crate) fn now(&self) -> Zoned {
-        let now = Timestamp::from_microsecond(self.world.now()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let now = Timestamp::from_microsecond(self.world().now()).unwrap_or(Timestamp::UNIX_EPOCH);
         now.to_zoned(moment::of_variable(&self.caller.zone).unwrap_or(TimeZone::UTC))
     }
 
@@ -204,7 +246,7 @@ impl Repository {
     /// Moves refs, all or none, and writes the reflog.
     pub(crate) fn move_refs(&self, edits: &[RefEdit], why: &str) -> Result<()> {
         self.refs
-            .edit(edits, &self.author(None)?, why, self.world.now())?;
+            .edit(edits, &self.author(None)?, why, self.world().now())?;
         Ok(())
     }
 
@@ -226,6 +268,23 @@ impl Repository {
             .commands
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Repository {
+    /// The same for a command that somebody waits for: others may take long.
+    pub(crate) fn exclusive_unless_cancelled(
+        &self,
+        progress: &dyn ProgressSink,
+    ) -> Result<std::sync::MutexGuard<'_, ()>> {
+        loop {
+            match self.turns.commands.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(RepoError::Interrupted),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_POLL),
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use neon_postgres::control::DbState;
 use neon_types::{Lsn, Position, with_causes};
 
 use crate::api::{self, ProgressSink};
-use crate::directory::{Run, control_state, write_configuration};
+use crate::directory::{Run, control_bytes, control_state, find_installation, write_configuration};
 use crate::endpoint::{self, EndpointFile, directory_of, pgdata_of, stamp_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
@@ -89,6 +89,8 @@ impl Repository {
         let (_, head) = self.head_of(branch)?;
         let known = self.endpoint_file(branch)?;
         let timeline = self.timeline_to_write(branch, &head, known.as_ref())?;
+        // Before anything is built: without it there is nothing to start.
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let position = Position {
             timeline: timeline.id(),
             lsn: timeline.end(),
@@ -100,7 +102,7 @@ impl Repository {
         )?;
         let shown = if tail { position.lsn } else { head.position.lsn };
         let port = self.choose_port(branch, port, known.as_ref())?;
-        let boot_id = boot_id(&*self.world);
+        let boot_id = boot_id(self.world());
         let file = EndpointFile {
             branch: Some(branch.to_owned()),
             timeline: timeline.id(),
@@ -141,6 +143,10 @@ impl Repository {
             },
             ..file
         };
+        let vouched = match reuse {
+            Reuse::RecoverInPlace => None,
+            Reuse::AsIs | Reuse::Rebuild(_) => control_bytes(&pgdata_of(&self.neon_dir, branch)),
+        };
         // From here on the directory may change at any moment: what vouches for it says so first.
         Stamp {
             timeline: timeline.id(),
@@ -151,7 +157,13 @@ impl Repository {
         .write(&stamp_of(&self.neon_dir, branch))?;
         self.write_endpoint_file(branch, &file)?;
         passing("boot-before-start")?;
-        let started = self.run_postgres(branch, timeline.state().version, &run)?;
+        let started = match self.run_postgres(branch, &installation, &run, progress) {
+            Ok(started) => started,
+            Err(error) => {
+                self.vouch_again(branch, &file, &timeline, vouched)?;
+                return Err(error);
+            }
+        };
         passing("boot-after-start")?;
         notes.extend(started.notes);
         let mut file = EndpointFile {
@@ -191,6 +203,7 @@ impl Repository {
         }
         self.check_readable_place(&target.place)?;
         let timeline = self.timeline(position.timeline)?;
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let known = self.endpoint_file(&name)?;
         let port = self.choose_port(&name, port, known.as_ref())?;
         let run = Run {
@@ -220,13 +233,45 @@ impl Repository {
             built_at: position.lsn,
             port,
             housekeeping_end: Lsn::INVALID,
-            boot_id: boot_id(&*self.world),
+            boot_id: boot_id(self.world()),
             pg_version_num: 0,
         };
         self.write_endpoint_file(&name, &file)?;
-        let started = self.run_postgres(&name, timeline.state().version, &run)?;
-        notes.extend(started.notes);
-        self.describe(&name, started.pid, false, notes)
+        match self.run_postgres(&name, &installation, &run, progress) {
+            Ok(started) => {
+                notes.extend(started.notes);
+                self.describe(&name, started.pid, false, notes)
+            }
+            Err(error) => {
+                // Nothing of it is anybody's.
+                let directory = directory_of(&self.neon_dir, &name);
+                fs::remove_dir_all(&directory).map_err(RepoError::io("remove", &directory))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Says again that a directory is clean which a server was to run in and did not: its control file is the one from before.
+    fn vouch_again(
+        &self,
+        name: &str,
+        file: &EndpointFile,
+        timeline: &Timeline,
+        vouched: Option<Vec<u8>>,
+    ) -> Result<()> {
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let untouched = vouched.is_some() && control_bytes(&pgdata) == vouched;
+        if !untouched || control_state(&pgdata) != Some(DbState::ShutDowned) {
+            return Ok(());
+        }
+        Stamp {
+            timeline: file.timeline,
+            end: timeline.end(),
+            boot_id: file.boot_id.clone(),
+            clean: true,
+        }
+        .write(&stamp_of(&self.neon_dir, name))?;
+        Ok(())
     }
 
     /// Returns the timeline that the branch's endpoint writes: the one that it wrote before when that still continues the head
@@ -257,7 +302,7 @@ impl Repository {
             .collect();
         // Two of 4096 numbers meet sooner or later: another id is drawn then.
         for _ in 0..64 {
-            let id = world::new_timeline_id(&*self.world);
+            let id = world::new_timeline_id(self.world());
             let tli = tli::fork_tli(parent_tli, id).ok_or(RepoError::NoTli)?;
             if siblings.contains(&tli) {
                 continue;
@@ -357,6 +402,13 @@ impl Repository {
     /// Returns true when an endpoint of this repository runs.
     pub fn has_running_endpoints(&self) -> bool {
         endpoint::any_runs(&self.neon_dir)
+    }
+
+    /// Returns the names of the endpoints that run.
+    pub fn running_endpoints(&self) -> Vec<String> {
+        let mut names = endpoint::names(&self.neon_dir).unwrap_or_default();
+        names.retain(|name| self.endpoint_pid(name).is_some());
+        names
     }
 
     /// Begins to compact timelines in the background, until [`Repository::stop_all`].
@@ -559,7 +611,7 @@ impl Repository {
         }
         let verifier = neon_transport::scram::make_verifier(
             &password,
-            &self.world.random(),
+            &self.world().random(),
             neon_transport::scram::DEFAULT_ITERATIONS,
         )
         .map_err(|error| RepoError::refused(error.to_string(), "remove .neon/password to draw another"))?;

@@ -1,10 +1,10 @@
 //! Push, pull and fetch: our half of the conversation, and what it leaves behind here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use neon_objects::{Expect, RefEdit, Upstream};
+use neon_objects::{Expect, ObjectsError, RefEdit, Upstream};
 use neon_remotes::uri::OriginUri;
 use neon_remotes::wire::{Motion, Phase};
 use neon_remotes::{
@@ -17,6 +17,10 @@ use neon_types::{CommitId, RefName, TimelineId};
 use crate::api::{Progress, ProgressSink, Secret, Transfer, Transferred};
 use crate::error::{RepoError, Result};
 use crate::repository::{OpenOptions, Repository};
+
+/// How long a repository on this machine is waited for that somebody else has open, and how long at a time.
+const NEIGHBOUR_WAIT: Duration = Duration::from_secs(10);
+const NEIGHBOUR_LOOK: Duration = Duration::from_millis(500);
 
 /// Where a transfer goes: an origin by name, and a branch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,10 +291,7 @@ impl Repository {
                             });
                         }
                         if progress.cancelled() {
-                            return Err(RepoError::refused(
-                                "interrupted",
-                                "run the same command again: what arrived whole is kept",
-                            ));
+                            return Err(RepoError::Interrupted);
                         }
                     }
                 }
@@ -309,30 +310,42 @@ impl Repository {
                 let options = self.caller.dial_options(password);
                 Ok(dial_with(address, &command.to_string(), &options).await?)
             }
-            OriginUri::Directory(path) => {
-                // Both halves in this process: the other repository is opened as any command would.
-                let neon_dir = path.join(".neon");
-                let options = OpenOptions {
-                    purpose: "transfer".into(),
-                    world: self.world.clone(),
-                    caller: Arc::clone(&self.caller),
-                    lock_wait: Duration::from_secs(10),
-                };
-                let runtime = self.runtime.clone();
-                let other =
-                    tokio::task::spawn_blocking(move || Repository::open(&neon_dir, options, &runtime))
-                        .await
-                        .map_err(|error| RepoError::refused(error.to_string(), "report this"))??;
-                let (ours, theirs) = Channel::pair();
-                let command = command.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = Arc::new(other).converse(command, theirs, "a path").await {
-                        tracing::debug!(%error, "the other half ended");
-                    }
-                });
-                Ok(ours)
+            OriginUri::Directory(path) => self.connect_to_neighbour(&path.join(".neon"), command).await,
+        }
+    }
+
+    /// Begins a conversation with a repository on this machine: with its daemon when one runs, else both halves are in this process, and the
+    /// other repository is opened as any command would.
+    async fn connect_to_neighbour(&self, neon_dir: &Path, command: &Command) -> Result<Channel> {
+        let began = Instant::now();
+        loop {
+            let opened = self
+                .options
+                .neighbours
+                .converse(neon_dir, command, &self.caller)
+                .await;
+            if let Some(channel) = opened.map_err(RepoError::Neighbour)? {
+                return Ok(channel);
+            }
+            match self.open_neighbour(neon_dir).await {
+                // Somebody has it: a daemon that begins or ends, or a command.
+                Err(RepoError::Objects(ObjectsError::Locked { .. })) if began.elapsed() < NEIGHBOUR_WAIT => {}
+                other => return Ok(talk_here(Arc::new(other?), command.clone())),
             }
         }
+    }
+
+    async fn open_neighbour(&self, neon_dir: &Path) -> Result<Repository> {
+        let options = OpenOptions {
+            purpose: "transfer".into(),
+            caller: Arc::clone(&self.caller),
+            lock_wait: NEIGHBOUR_LOOK,
+            ..self.options.clone()
+        };
+        let (neon_dir, runtime) = (neon_dir.to_owned(), self.runtime.clone());
+        tokio::task::spawn_blocking(move || Repository::open(&neon_dir, options, &runtime))
+            .await
+            .map_err(|error| RepoError::refused(error.to_string(), "report this"))?
     }
 
     /// Reads a lone `cloud` as the origin when there is no branch of that name: `neon fetch cloud`, `neon push cloud`.
@@ -404,6 +417,17 @@ impl Repository {
         config.set_upstream(branch, Some(&upstream))?;
         Ok(config.save()?)
     }
+}
+
+/// Leads the other half of a conversation in this process.
+fn talk_here(other: Arc<Repository>, command: Command) -> Channel {
+    let (ours, theirs) = Channel::pair();
+    tokio::spawn(async move {
+        if let Err(error) = other.converse(command, theirs, "a path").await {
+            tracing::debug!(%error, "the other half ended");
+        }
+    });
+    ours
 }
 
 fn bad_name(error: neon_types::RefNameError) -> RepoError {

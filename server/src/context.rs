@@ -10,6 +10,7 @@ use neon_repo::api::{ApiError, Caller};
 use neon_repo::world::{self, RealWorld};
 
 use crate::client::local;
+use crate::talk::Sockets;
 
 /// How long a command waits for the lock of a repository.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -70,6 +71,7 @@ impl Context {
             purpose: purpose.to_owned(),
             world: Arc::new(RealWorld),
             caller: Arc::new(self.caller.clone()),
+            neighbours: Arc::new(Sockets),
             lock_wait: LOCK_WAIT,
         }
     }

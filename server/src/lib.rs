@@ -4,7 +4,11 @@
 pub mod client;
 pub mod context;
 pub mod daemon;
+mod occupancy;
 mod rest;
 pub mod serve;
+pub mod signals;
+mod spawn;
+mod talk;
 pub mod users;
-mod wire;
+pub mod wire;

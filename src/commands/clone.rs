@@ -8,7 +8,6 @@ use neon_server::client;
 use crate::failure::Failure;
 use crate::root;
 use crate::session::Session;
-use crate::ui::progress::Bars;
 
 /// Copy a repository
 ///
@@ -52,7 +51,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
             password,
             ..request.clone()
         };
-        Ok(client::clone(&session.context, request, &mut Bars::new())?)
+        Ok(client::clone(&session.context, request, &mut session.progress())?)
     })?;
     session.ui.notes(&made.notes);
     session.ui.show(&made, |made, out| {

@@ -8,7 +8,6 @@ use neon_server::client;
 use crate::failure::Failure;
 use crate::root;
 use crate::session::Session;
-use crate::ui::progress::Bars;
 
 /// Make a repository: of a new Postgres cluster, or of a data directory
 ///
@@ -45,7 +44,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         encoding: args.encoding,
         from: args.from.map(|from| session.absolute(&from)).transpose()?,
     };
-    let made = client::init(&session.context, request, &mut Bars::new())?;
+    let made = client::init(&session.context, request, &mut session.progress())?;
     session.ui.notes(&made.notes);
     session.ui.show(&made, |made, out| {
         let at = made.lsn.map(|lsn| format!(" at {lsn}")).unwrap_or_default();

@@ -71,8 +71,9 @@ pub struct Built {
     pub switched_off: Vec<SwitchedOff>,
 }
 
-/// Called with bytes done and bytes in all while a directory is built, from any of its threads.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+/// Called with bytes done and bytes in all while a directory is built, from any of its threads. Returning false ends the work:
+/// [`ComputeError::Interrupted`], and nothing is left of it.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) -> bool + Sync);
 
 /// A data directory of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ impl DataDirectory {
         let building = beside(path, ".building");
         remove_tree(&building)?;
         let result = fill(source, &building, boot, progress).and_then(|built| {
+            go_on(progress, built.bytes, built.bytes)?;
             durable::sync_tree(&building)?;
             match fs::remove_dir(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -153,10 +155,12 @@ fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_
         .control_file()
         .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))?;
     let contents = Contents::collect(source)?;
+    go_on(progress, 0, 0)?;
     skeleton::make(root, subject.version, &contents)?;
     let switched_off = carried::write(root, subject.version, &contents, boot.purpose)?;
     let checksums = control.checksums();
     let bytes = relations::write(source, root, &contents, checksums, progress)?;
+    go_on(progress, bytes, bytes)?;
     slru::write(source, root, &contents)?;
     let prepared = prepared::write(root, subject.version, &contents)?;
     origins::write(root, &contents)?;
@@ -172,6 +176,14 @@ fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_
         unlogged: contents.unlogged_count(),
         switched_off,
     })
+}
+
+/// Tells how far the work is, and whether it is to end.
+fn go_on(progress: Progress<'_>, done: u64, total: u64) -> Result<()> {
+    match progress(done, total) {
+        true => Ok(()),
+        false => Err(ComputeError::Interrupted),
+    }
 }
 
 fn refuse_used(path: &Path) -> Result<()> {

@@ -202,8 +202,6 @@ pub enum Request {
         /// Where.
         address: std::net::SocketAddr,
     },
-    /// Ends the daemon: endpoints are stopped, drained and committed first.
-    Shutdown,
 }
 
 /// What push, pull and fetch share.

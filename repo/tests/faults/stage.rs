@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use neon_pagestore::Timeline;
 use neon_repo::api::{ApiError, Caller, Quiet, Request, Response};
+use neon_repo::neighbours::Alone;
 use neon_repo::world::{Boot, World};
 use neon_repo::{OpenOptions, Repository};
 use neon_tests_kit::TestPostgres;
@@ -63,6 +64,7 @@ pub fn options(seed: u64) -> OpenOptions {
             draws: AtomicU64::new(0),
         }),
         caller: Arc::new(caller()),
+        neighbours: Arc::new(Alone),
         lock_wait: LOCK_WAIT,
     }
 }
