@@ -1,7 +1,7 @@
 //! What can go wrong, and what to tell the user about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neon_compute::ComputeError;
@@ -24,6 +24,12 @@ pub enum RepoError {
     /// There is a repository already.
     #[error("{} is a repository already", .0.display())]
     AlreadyARepository(PathBuf),
+    /// The directory that is to get a repository belongs to Postgres.
+    #[error("{} is a data directory of Postgres", .0.display())]
+    InsideADataDirectory(PathBuf),
+    /// A path origin has no repository.
+    #[error("there is no repository in {}", .0.display())]
+    NoRepository(PathBuf),
     /// The target directory holds something.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
@@ -259,6 +265,8 @@ impl RepoError {
         }
         match self {
             RepoError::AlreadyARepository(_) => "already_a_repository",
+            RepoError::InsideADataDirectory(_) => "data_directory",
+            RepoError::NoRepository(_) => "not_a_repository",
             RepoError::NotEmpty(_) => "not_empty",
             RepoError::Format { .. } => "format",
             RepoError::Revision(_) => "bad_revision",
@@ -314,6 +322,11 @@ impl RepoError {
         }
         let hint = match self {
             RepoError::AlreadyARepository(_) => "work in it, or name another directory: neon init DIR".into(),
+            RepoError::InsideADataDirectory(pgdata) => format!(
+                "to take it in, name another directory for the repository: neon init DIR --from {}",
+                pgdata.display()
+            ),
+            RepoError::NoRepository(path) => no_repository_hint(path),
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
             RepoError::Format { .. } => "upgrade neon".into(),
             RepoError::Revision(RevisionError::NotATime(error)) => moment_hint(error).into(),
@@ -369,6 +382,21 @@ impl RepoError {
             _ => return None,
         };
         Some(hint)
+    }
+}
+
+/// Returns what somebody may have meant by a path where no repository is.
+fn no_repository_hint(path: &Path) -> String {
+    let inside = path
+        .ancestors()
+        .find(|above| above.join(".neon/config.toml").is_file());
+    match inside {
+        _ if crate::is_data_directory(path) => {
+            format!("it is a data directory of Postgres: neon init DIR --from {}", path.display())
+        }
+        Some(inside) => format!("did you mean {}?", inside.display()),
+        None if !path.exists() => "there is no such directory; name one that holds .neon/, or postgresql://USER@HOST:PORT/REPOSITORY".into(),
+        None => "name the directory that holds .neon/, or postgresql://USER@HOST:PORT/REPOSITORY".into(),
     }
 }
 

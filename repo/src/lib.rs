@@ -45,6 +45,7 @@ mod tags;
 mod tail;
 mod tli;
 mod transfer;
+mod unfinished;
 mod usage;
 pub mod wal;
 pub mod world;

@@ -271,9 +271,7 @@ impl Repository {
             })),
             ..neon_remotes::Options::default()
         };
-        let uri: OriginUri = uri.parse().map_err(|error: neon_remotes::uri::UriError| {
-            RepoError::refused(error.to_string(), error.hint())
-        })?;
+        let uri = parse(uri)?;
         self.runtime.block_on(async {
             let channel = self.connect(&uri, password, command).await?;
             let conversation = conversation(channel, options);
@@ -310,7 +308,11 @@ impl Repository {
                 let options = self.caller.dial_options(password);
                 Ok(dial_with(address, &command.to_string(), &options).await?)
             }
-            OriginUri::Directory(path) => self.connect_to_neighbour(&path.join(".neon"), command).await,
+            OriginUri::Directory(path) => {
+                // As somebody wrote it into config.toml, or as we did.
+                let neon_dir = neon_dir_of(&self.directory().join(path))?;
+                self.connect_to_neighbour(&neon_dir, command).await
+            }
         }
     }
 
@@ -428,6 +430,28 @@ fn talk_here(other: Arc<Repository>, command: Command) -> Channel {
         }
     });
     ours
+}
+
+/// Returns the `.neon/` of a repository on this machine.
+fn neon_dir_of(path: &Path) -> Result<PathBuf> {
+    let neon_dir = path.join(".neon");
+    if neon_dir.join("config.toml").is_file() {
+        return Ok(neon_dir);
+    }
+    Err(RepoError::NoRepository(path.to_owned()))
+}
+
+/// Checks that a URI is one, and that a repository is there when it is on this machine.
+pub(crate) fn check_reachable(uri: &str) -> Result<()> {
+    match parse(uri)? {
+        OriginUri::Directory(path) => neon_dir_of(&path).map(|_| ()),
+        OriginUri::Server(_) => Ok(()),
+    }
+}
+
+fn parse(uri: &str) -> Result<OriginUri> {
+    uri.parse()
+        .map_err(|error: neon_remotes::uri::UriError| RepoError::refused(error.to_string(), error.hint()))
 }
 
 fn bad_name(error: neon_types::RefNameError) -> RepoError {
