@@ -64,8 +64,9 @@ fn clone_or_fail(
     }
     match fetch(&repository, &uri, request, progress) {
         Ok(made) => {
-            drop(repository);
             unfinished.finish()?;
+            // The lock is held up to here: who dies before the name is durable is known to have died.
+            drop(repository);
             Ok(made)
         }
         Err(error) => {

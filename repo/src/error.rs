@@ -94,8 +94,8 @@ pub enum RepoError {
     BeforeBeginning {
         /// What was asked.
         what: String,
-        /// First readable position.
-        start: Lsn,
+        /// First readable position, with its time where a time was asked for.
+        start: String,
     },
     /// No such branch.
     #[error("there is no branch '{0}'")]

@@ -134,6 +134,8 @@ fn init_or_fail(
         },
     };
     unfinished.finish()?;
+    // The lock is held up to here: who dies before the name is durable is known to have died.
+    drop(repository);
     Ok(made)
 }
 

@@ -122,10 +122,12 @@ impl Repository {
         let mut notes = Vec::new();
         for other in without_kind(&new.short()) {
             if other != *new && self.refs.get(&other)?.is_some() {
-                let (this, other) = (spelled_out(new), spelled_out(&other));
+                let mut both = [spelled_out(new), spelled_out(&other)];
+                both.sort();
                 notes.push(format!(
-                    "'{}' alone is ambiguous now: say {this} or {other}",
-                    new.short()
+                    "'{}' alone is ambiguous now: say {}",
+                    new.short(),
+                    both.join(" or ")
                 ));
             }
         }

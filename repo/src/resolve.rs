@@ -57,16 +57,14 @@ impl Repository {
             }
             Step::At(lsn) => self.at_lsn(&revision.base, self.reach(&named, &commit)?, lsn, &mut notes)?,
             Step::When(moment) => {
-                let reach = self.reach(&named, &commit)?;
-                notes.extend(self.after_the_end(&revision.base, &reach, moment)?);
-                self.at_time(reach, to_timestamptz(moment), &mut notes)?
+                self.at_time(&revision.base, self.reach(&named, &commit)?, moment, &mut notes)?
             }
         };
         let (commit_id, commit) =
             self.commit_before(named.commit(), &place)?
                 .ok_or_else(|| RepoError::BeforeBeginning {
                     what: place.lsn.to_string(),
-                    start: place.path.first().map_or(Lsn::INVALID, |root| root.start),
+                    start: root_start(&place.path).to_string(),
                 })?;
         Ok(Target {
             place,
@@ -127,7 +125,7 @@ impl Repository {
         }
         let path = path_at(&reach.path, lsn).ok_or_else(|| RepoError::BeforeBeginning {
             what: lsn.to_string(),
-            start: root_start(&reach.path),
+            start: root_start(&reach.path).to_string(),
         })?;
         let place = Place { path, lsn };
         let timeline = self.timeline(place.position().timeline)?;
@@ -143,7 +141,14 @@ impl Repository {
         .normal())
     }
 
-    fn at_time(&self, reach: Place, moment: i64, notes: &mut Vec<String>) -> Result<Place> {
+    fn at_time(
+        &self,
+        base: &str,
+        reach: Place,
+        timestamp: Timestamp,
+        notes: &mut Vec<String>,
+    ) -> Result<Place> {
+        let moment = to_timestamptz(timestamp);
         // From the newest stretch back: the first timeline with a commit at or before the moment has the last one.
         let mut end = reach.lsn;
         for index in (0..reach.path.len()).rev() {
@@ -155,6 +160,7 @@ impl Repository {
                 // Later commits of this timeline are not on the path; everything up to where it was left had happened then.
                 let lsn = lsn.min(end);
                 let path = reach.path.iter().take(index + 1).copied().collect();
+                notes.extend(self.after_the_end(base, &reach, timestamp)?);
                 return Ok(Place { path, lsn }.normal());
             }
             end = fork.start;
@@ -167,8 +173,11 @@ impl Repository {
         };
         if begin != 0 && moment < begin {
             return Err(RepoError::BeforeBeginning {
-                what: timestamptz_text(moment).unwrap_or_else(|| "that time".into()),
-                start,
+                what: timestamp.to_string(),
+                start: match timestamptz_text(begin) {
+                    Some(time) => format!("{start}, of {time}"),
+                    None => start.to_string(),
+                },
             });
         }
         notes.push(format!(

@@ -70,6 +70,17 @@ impl Unfinished {
         if directory.join(".neon").exists() {
             return Err(RepoError::AlreadyARepository(directory.to_owned()));
         }
+        let of_another = |above: &&Path| above.ends_with(".neon") && above.join("config.toml").is_file();
+        if let Some(neon_dir) = directory.ancestors().find(of_another) {
+            return Err(RepoError::refused(
+                format!(
+                    "{} is inside the repository {}",
+                    directory.display(),
+                    neon_dir.display()
+                ),
+                "name a directory that is not in .neon/",
+            ));
+        }
         let inside = directory.join(NAME);
         let missing = directory.ancestors().take_while(|above| !above.exists());
         let mut unfinished = Unfinished {
@@ -197,7 +208,7 @@ impl Unfinished {
         self.fate = Fate::Leave;
     }
 
-    /// Gives it its name: from here on it is a repository.
+    /// Gives it its name: from here on it is a repository. Whoever has it open keeps it so until this returns.
     pub(crate) fn finish(mut self) -> Result<()> {
         let neon_dir = self.directory.join(".neon");
         durable::settle(&self.inside)?;
