@@ -22,6 +22,9 @@ pub enum PageStoreError {
         /// What it said.
         source: io::Error,
     },
+    /// Whoever is told of the progress wanted the work to end.
+    #[error("interrupted")]
+    Interrupted,
     /// The object store refused.
     #[error(transparent)]
     Objects(#[from] ObjectsError),
@@ -213,9 +216,6 @@ pub enum PageStoreError {
         /// New blocks that a record names.
         named: u64,
     },
-    /// Whoever asked for the work does not want it any more.
-    #[error("the work was interrupted")]
-    Interrupted,
     /// The caller's own function stopped the scan.
     #[error("stopped: {0}")]
     Stopped(String),

@@ -65,8 +65,13 @@ impl Images<'_> {
 
 impl PageStore {
     /// Makes the timeline of a cleanly stopped data directory, readable at the end of its shutdown checkpoint. The same
-    /// directory imported twice is one timeline. `progress` is told bytes read and bytes in all.
-    pub fn import(&self, source: &ImportSource, progress: &mut dyn FnMut(u64, u64)) -> Result<Arc<Timeline>> {
+    /// directory imported twice is one timeline. `progress` is told bytes read and bytes in all; it ends the import by
+    /// returning false.
+    pub fn import(
+        &self,
+        source: &ImportSource,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Arc<Timeline>> {
         let _hold = self.objects().hold();
         let refused = |error| PageStoreError::Import(Box::new(error));
         let (start, lsn) = import::position(source).map_err(refused)?;

@@ -169,7 +169,7 @@ impl Repository {
             environment,
             settings,
             author,
-            time: self.world.now(),
+            time: self.world().now(),
             message,
         };
         Ok(self.objects.write_commit(&commit)?)

@@ -28,6 +28,9 @@ mod instance;
 mod layers;
 mod left_behind;
 mod log;
+mod moment;
+mod naming;
+pub mod neighbours;
 mod origins;
 mod parents;
 mod peer;
@@ -45,6 +48,7 @@ mod tail;
 mod tli;
 mod transfer;
 mod turns;
+mod unfinished;
 mod usage;
 pub mod wal;
 pub mod world;
@@ -54,7 +58,7 @@ pub use clone::{clone, create_empty};
 pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
-pub use init::init;
+pub use init::{init, is_data_directory};
 /// Lengths of time and amounts of bytes as people write them.
 pub use neon_objects::config::span;
 /// The redo oracle, for `neon dev oracle`.

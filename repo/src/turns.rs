@@ -1,6 +1,6 @@
 //! Who may do what at a time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What commands and conversations wait for each other for.
 #[derive(Default)]
@@ -21,6 +21,15 @@ fn take(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
 impl Turns {
     pub(crate) fn commands(&self) -> MutexGuard<'_, ()> {
         take(&self.commands)
+    }
+
+    /// As [`Turns::commands`], for somebody who has other things to look at while others take theirs.
+    pub(crate) fn try_commands(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.commands.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn collecting(&self) -> MutexGuard<'_, ()> {

@@ -71,8 +71,9 @@ pub struct Built {
     pub switched_off: Vec<SwitchedOff>,
 }
 
-/// Called with bytes done and bytes in all while a directory is built, from any of its threads.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+/// Called with bytes done and bytes in all while a directory is built, from any of its threads. Returning false ends the work:
+/// [`ComputeError::Interrupted`], and nothing is left of it.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) -> bool + Sync);
 
 /// A data directory of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ impl DataDirectory {
         let building = beside(path, ".building");
         remove_tree(&building)?;
         let result = fill(source, &building, boot, progress).and_then(|built| {
+            go_on(progress, built.bytes, built.bytes)?;
             durable::sync_tree(&building)?;
             match fs::remove_dir(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -159,8 +161,10 @@ pub fn read_control(pgdata: &Path) -> Result<ControlFile> {
 fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_>) -> Result<Built> {
     let contents = Contents::collect(source)?;
     let checksums = control_file(source)?.checksums();
+    go_on(progress, 0, 0)?;
     let mut built = fill_files(source, root, boot, &contents)?;
     built.bytes = relations::write(source, root, &contents, checksums, progress)?;
+    go_on(progress, built.bytes, built.bytes)?;
     slru::write(source, root, &contents)?;
     Ok(built)
 }
@@ -192,6 +196,14 @@ fn control_file(source: &dyn PageSource) -> Result<ControlFile> {
     state
         .control_file()
         .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))
+}
+
+/// Tells how far the work is, and whether it is to end.
+fn go_on(progress: Progress<'_>, done: u64, total: u64) -> Result<()> {
+    match progress(done, total) {
+        true => Ok(()),
+        false => Err(ComputeError::Interrupted),
+    }
 }
 
 fn refuse_used(path: &Path) -> Result<()> {

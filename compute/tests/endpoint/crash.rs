@@ -38,7 +38,7 @@ fn built(old: &Place, new: &Place) -> (Lsn, StreamParams) {
         purpose: Purpose::ReadWrite,
         slot: Some("neon".to_owned()),
     };
-    DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| {}).expect("built");
+    DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| true).expect("built");
     let control = read_control(&new.pgdata()).expect("control");
     let params = StreamParams {
         version: control.version(),

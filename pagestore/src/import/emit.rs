@@ -34,7 +34,7 @@ pub(super) fn all(
     source: &ImportSource,
     state: &CheckpointState,
     sink: Sink<'_>,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<[u8; 32], ImportError> {
     let survey = &source.survey;
     let slru_bytes = survey.slrus.values().flat_map(BTreeMap::values).sum::<u64>();
@@ -69,7 +69,7 @@ pub(super) fn all(
 struct Emitter<'a> {
     source: &'a ImportSource,
     sink: Sink<'a>,
-    progress: &'a mut dyn FnMut(u64, u64),
+    progress: &'a mut dyn FnMut(u64, u64) -> bool,
     digest: ValuesDigest,
     /// Key of the last value.
     last: PackedKey,
@@ -261,7 +261,7 @@ impl Emitter<'_> {
                 };
                 self.page(key, page, |_| Ok(()))?;
             }
-            self.advance(bytes.len());
+            self.advance(bytes.len())?;
         }
         Ok(())
     }
@@ -325,7 +325,7 @@ impl Emitter<'_> {
                     block += 1;
                 }
                 buffer = chunk;
-                self.advance(count);
+                self.advance(count)?;
             }
         }
         Ok(())
@@ -348,9 +348,12 @@ impl Emitter<'_> {
         self.put(key, Value::Image(page))
     }
 
-    fn advance(&mut self, bytes: usize) {
+    fn advance(&mut self, bytes: usize) -> Result<(), ImportError> {
         self.done += bytes as u64;
-        (self.progress)(self.done, self.total);
+        match (self.progress)(self.done, self.total) {
+            true => Ok(()),
+            false => Err(ImportError::Interrupted),
+        }
     }
 }
 

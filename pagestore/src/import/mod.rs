@@ -112,14 +112,14 @@ pub fn position(source: &ImportSource) -> Result<(Lsn, Lsn), ImportError> {
 }
 
 /// Reads the whole directory and gives every value to `sink` in strictly ascending key order. `progress` is told the
-/// bytes of pages read so far, and how many there are.
+/// bytes of pages read so far, and how many there are; it ends the import by returning false.
 ///
 /// Errors: a page whose checksum is wrong, a file that changed shape since [`inspect`], a checkpoint record that cannot
-/// be read, and whatever `sink` returns ([`ImportError::Store`]).
+/// be read, [`ImportError::Interrupted`], and whatever `sink` returns ([`ImportError::Store`]).
 pub fn import(
     source: &ImportSource,
     sink: &mut dyn FnMut(PackedKey, Value) -> crate::Result<()>,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Imported, ImportError> {
     let checkpoint = checkpoint::read(source)?;
     let digest = emit::all(source, &checkpoint.state, sink, progress)?;

@@ -74,10 +74,7 @@ impl Town {
             .parse()
             .expect("an address");
         let options = DialOptions {
-            passwords: PasswordSources {
-                environment: None,
-                passfile: None,
-            },
+            passwords: PasswordSources::default(),
             user: "nobody".to_owned(),
             patience: Duration::from_secs(20),
         };

@@ -7,9 +7,9 @@ use neon_types::{Lsn, with_causes};
 use tokio_postgres::Client;
 
 use crate::api::{Booted, Finding, Progress, ProgressSink};
-use crate::directory::Run;
+use crate::directory::{Run, find_installation};
 use crate::endpoint::EndpointFile;
-use crate::error::Result;
+use crate::error::{RepoError, Result};
 use crate::postgres::connect_to;
 use crate::repository::Repository;
 use crate::resolve::Target;
@@ -50,7 +50,7 @@ impl Repository {
         let mut booted = Vec::new();
         for (branch, _) in &heads {
             if progress.cancelled() {
-                break;
+                return Err(RepoError::Interrupted);
             }
             progress.report(&Progress {
                 label: format!("asking Postgres about {branch}"),
@@ -59,10 +59,14 @@ impl Repository {
                 unit: "branches".into(),
             });
             let target = self.resolve(Some(branch))?;
-            let found = self.boot(&target, progress).unwrap_or_else(|error| Found {
-                problems: vec![with_causes(&error)],
-                ..Found::default()
-            });
+            let found = match self.boot(&target, progress) {
+                Ok(found) => found,
+                Err(_) if progress.cancelled() => return Err(RepoError::Interrupted),
+                Err(error) => Found {
+                    problems: vec![with_causes(&error)],
+                    ..Found::default()
+                },
+            };
             findings.extend(found.problems.into_iter().map(|problem| Finding {
                 object: None,
                 message: format!("branch {branch} at {}: {problem}", target.place.lsn),
@@ -81,6 +85,7 @@ impl Repository {
         let position = target.place.position();
         let timeline = self.timeline(position.timeline)?;
         let name = format!("fsck-{}-{:X}", position.timeline.short(), position.lsn.0);
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let run = {
             let _exclusive = self.exclusive();
             let port = self.choose_port(&name, None, None)?;
@@ -112,7 +117,7 @@ impl Repository {
             }
         };
         let found = self
-            .run_postgres(&name, timeline.state().version, &run)
+            .run_postgres(&name, &installation, &run, progress)
             .and_then(|_| {
                 self.runtime
                     .block_on(check(&run.socket_directory, run.port, progress))
@@ -154,7 +159,7 @@ async fn check_database(
     let total = checks.len() as u64;
     for (done, row) in (1..).zip(checks) {
         if progress.cancelled() {
-            return Err(super::ended("neon fsck --boot"));
+            return Err(RepoError::Interrupted);
         }
         let (schema, name, query): (String, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -41,7 +41,7 @@ impl Repository {
         let configured = config.get_duration("gc.grace")?.unwrap_or_default();
         let grace = request.grace_seconds.map_or(configured, Duration::from_secs);
         let reflog = micros(config.get_duration("gc.reflog")?.unwrap_or_default());
-        let clock = Clock::look(&self.neon_dir, &*self.world)?;
+        let clock = Clock::look(&self.neon_dir, self.world())?;
         let dropped = if request.dry_run {
             self.drop_history(clock, reflog, true, progress)?
         } else {
