@@ -145,7 +145,6 @@ commands! {
     Layers => layers,
     Config => config,
     Completion => completion,
-    #[command(hide = true)]
     Daemon => daemon,
     #[command(hide = true)]
     Dev => dev,
@@ -157,7 +156,7 @@ impl Command {
     /// Returns what is logged when the user does not say: servers tell what they do, commands only what is wrong.
     pub fn log_level(&self) -> &'static str {
         match self {
-            Command::Daemon(_) | Command::Serve(_) => "info",
+            Command::Daemon(commands::daemon::Args { command: None }) | Command::Serve(_) => "info",
             _ => "warn",
         }
     }

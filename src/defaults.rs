@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use neon_server::client::UserDefaults;
+use neon_server::context::UserDefaults;
 use toml_edit::{DocumentMut, Item};
 
 use crate::failure::Failure;

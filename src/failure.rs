@@ -62,7 +62,7 @@ impl Failure {
         Failure::Api(error(
             "internal",
             format!("the answer '{kind}' does not belong to this command"),
-            Some("a daemon of another version may be running: 'neon stop --all' ends it".to_owned()),
+            Some("a daemon of another build may be running: 'neon daemon stop' ends it".to_owned()),
         ))
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod defaults;
 mod failure;
+mod interrupt;
 mod log;
 mod manual;
 mod root;
@@ -48,7 +49,7 @@ fn run() -> ExitCode {
         Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(failure) => {
             ui::error::print(&failure, json);
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(interrupt::exit_status().unwrap_or(failure.exit_code()))
         }
     }
 }

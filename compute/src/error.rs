@@ -57,6 +57,9 @@ pub enum ComputeError {
         /// The end of what it wrote.
         output: String,
     },
+    /// Whoever is told of the progress wanted the work to end; nothing is left of it.
+    #[error("interrupted")]
+    Interrupted,
     /// We run as root; Postgres does not.
     #[error("postgres does not run as root")]
     Root,

@@ -83,6 +83,18 @@ pub(crate) fn without_postgres_variables(command: &mut Command) {
     }
 }
 
+/// Keeps our own locale from reaching a program.
+pub(crate) fn without_locale(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| matches!(name, "LANG" | "LANGUAGE") || name.starts_with("LC_"))
+        {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Runs a program to its end and returns what it printed.
 pub(crate) fn run(program: &'static str, mut command: Command) -> Result<String> {
     let output = command.output().map_err(|source| ComputeError::Spawn {

@@ -1,5 +1,6 @@
 //! One running Postgres: starting it so that it outlives us, watching it, stopping it, finding it again.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::directory::read_control;
 use crate::error::{ComputeError, Result};
-use crate::initdb::without_postgres_variables;
+use crate::initdb::{without_locale, without_postgres_variables};
 use crate::installation::{Installation, refuse_root};
 use crate::pid_file::PidFile;
 use crate::process::{self, Identity, Process};
@@ -87,6 +88,8 @@ pub struct Start<'a> {
     pub socket_dir: &'a Path,
     /// Appended to.
     pub log: &'a Path,
+    /// Variables that say what its messages are in (`LANG`, `LC_ALL`...), in the place of ours.
+    pub locale: &'a [(String, OsString)],
     /// From [`crate::settings::pin`].
     pub pinned: &'a Pinned,
 }
@@ -144,6 +147,8 @@ impl Postmaster {
             .stderr(second)
             .process_group(0);
         without_postgres_variables(&mut command);
+        without_locale(&mut command);
+        command.envs(start.locale.iter().map(|(name, value)| (name, value)));
         let child = command
             .spawn()
             .map_err(|source| ComputeError::Spawn { program, source })?;

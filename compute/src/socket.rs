@@ -25,15 +25,32 @@ const LOOK: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const LOOK: OFlags = OFlags::RDONLY;
 
-/// Connects to a socket; whoever answers there is a process of ours.
+/// Connects to a socket; whoever answers there is a process of ours. Does not wait.
 ///
 /// # Errors
-/// `PermissionDenied` when the directory, or who listens in it, is another user's, or others may write in the directory.
+/// `PermissionDenied` when the directory, or who listens in it, is another user's, or others may write in the directory. `WouldBlock` when as
+/// many wait for who listens as can.
 pub fn connect(socket: &Path) -> io::Result<UnixStream> {
     let place = Place::of(socket)?;
-    let stream = UnixStream::connect(&place.path)?;
+    let stream = connect_at_once(&place.path)?;
     check_peer(&stream)?;
     Ok(stream)
+}
+
+#[cfg(target_os = "linux")]
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path)
 }
 
 /// Listens on a socket that only its owner may connect to. One that is there goes: call this only under a lock that says that nobody listens.
@@ -63,7 +80,9 @@ pub fn make_directory(directory: &Path) -> io::Result<()> {
         .create(directory)?;
     let opened = open_directory(directory, OFlags::NOFOLLOW | OFlags::RDONLY)?;
     let metadata = fs::File::from(opened.try_clone()?).metadata()?;
-    check_owner(&metadata, directory)?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(foreign(&metadata, directory));
+    }
     if metadata.mode() & 0o077 != 0 {
         rustix::fs::fchmod(&opened, Mode::RWXU)?;
     }
@@ -136,12 +155,17 @@ fn check_owner(metadata: &fs::Metadata, directory: &Path) -> io::Result<()> {
     if metadata.uid() == ours && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(denied(format!(
+    Err(foreign(metadata, directory))
+}
+
+fn foreign(metadata: &fs::Metadata, directory: &Path) -> io::Error {
+    let ours = rustix::process::geteuid().as_raw();
+    denied(format!(
         "{} belongs to user id {} with mode {:o}: a directory with sockets must be ours (user id {ours}), and only ours to write in",
         directory.display(),
         metadata.uid(),
         metadata.mode() & 0o7777
-    )))
+    ))
 }
 
 #[cfg(not(target_os = "linux"))]

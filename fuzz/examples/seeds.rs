@@ -224,7 +224,7 @@ fn formats(corpus: &mut Corpus, root: &Path) -> Result<()> {
     let mut block = Key::Checkpoint.pack().0.to_vec();
     block.extend_from_slice(&[4, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 7, 7]);
     corpus.add("layer", &[&[1], block.as_slice()].concat())?;
-    for line in fs::read_to_string(root.join("remotes/tests/fixtures/protocol-v1.txt"))?.lines() {
+    for line in fs::read_to_string(root.join("remotes/tests/fixtures/protocol-v2.txt"))?.lines() {
         corpus.add("conversation", &hex(line.rsplit(' ').next().unwrap_or_default())?)?;
     }
     let entry = MapEntry {

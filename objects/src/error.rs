@@ -44,9 +44,6 @@ pub enum ObjectsError {
         /// What was allowed, in bytes.
         limit: u64,
     },
-    /// Another process or thread receives the same object now.
-    #[error("object {0} is being received by another transfer")]
-    StagingBusy(ObjectId),
     /// An earlier write to this file failed, so what it holds is unknown.
     #[error("an earlier write to {} failed; it cannot be finished", .0.display())]
     Poisoned(PathBuf),
@@ -175,7 +172,6 @@ impl ObjectsError {
             ObjectsError::Missing(_) => "missing_object",
             ObjectsError::Damaged { .. } => "damaged_object",
             ObjectsError::TooLong { .. } => "object_too_long",
-            ObjectsError::StagingBusy(_) => "transfer_busy",
             ObjectsError::Poisoned(_) => "poisoned",
             ObjectsError::Unknown(_) => "unknown_object",
             ObjectsError::BadCommit(_) => "bad_commit",
@@ -208,7 +204,6 @@ impl ObjectsError {
                 "'neon fsck' lists everything that is damaged; fetching from an origin that has it brings it back".to_owned()
             }
             ObjectsError::DamagedRef { name, .. } => format!("its last values are in log/{name}"),
-            ObjectsError::StagingBusy(_) => "wait for the other transfer to end".to_owned(),
             ObjectsError::RefMoved { .. } => "run the command again".to_owned(),
             ObjectsError::NamesCollide { .. } => "choose another name".to_owned(),
             ObjectsError::Locked { .. } => "wait until it is done, or stop it".to_owned(),
@@ -224,6 +219,14 @@ impl ObjectsError {
             _ => return None,
         };
         Some(hint)
+    }
+
+    /// Returns true when it is this machine's fault that the object, ref or setting could not be had, not that of its bytes.
+    pub fn is_of_this_machine(&self) -> bool {
+        matches!(
+            self,
+            ObjectsError::Io { .. } | ObjectsError::Poisoned(_) | ObjectsError::Missing(_)
+        )
     }
 
     /// Returns true when the file system or a quota is full: nothing is damaged, the same call works with more room.

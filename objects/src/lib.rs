@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod ancestry;
+mod attestation;
 mod codec;
 mod commit;
 pub mod config;
@@ -20,7 +21,11 @@ mod uses;
 mod writer;
 
 pub use ancestry::{Line, Relation};
-pub use commit::{COMMIT_MAGIC, Commit, Environment, Fork, MAX_COMMIT, WalDigest};
+pub use attestation::{Attestation, WriterKey};
+pub use commit::{
+    COMMIT_MAGIC, Commit, Environment, Fork, MAX_AUTHOR, MAX_COMMIT, MAX_DIGESTS, MAX_MESSAGE, MAX_SETTINGS,
+    WalDigest,
+};
 pub use config::{Config, Keep, Origin, Retention, Upstream};
 pub use error::{ObjectsError, Result};
 pub use lock::{Holder, RepoLock};

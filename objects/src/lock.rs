@@ -1,9 +1,9 @@
 //! The repository's lock: one process owns the write side.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -123,6 +123,15 @@ impl RepoLock {
         self.after_a_death = false;
     }
 
+    /// Returns true as long as the locked file is the one that its path names: the repository was neither moved nor removed.
+    pub fn is_in_place(&self) -> bool {
+        let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(held), Ok(there)) => place(held) == place(there),
+            _ => false,
+        }
+    }
+
     /// Returns the lock file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -188,6 +197,23 @@ mod tests {
         drop(lock);
         let lock = RepoLock::try_acquire(dir.path(), "neon push").expect("free");
         assert!(!lock.is_after_a_death());
+    }
+
+    #[test]
+    fn a_repository_that_was_moved_is_not_in_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+        fs::create_dir(&here).expect("made");
+        let lock = RepoLock::try_acquire(&here, "neon daemon").expect("free");
+        assert!(lock.is_in_place());
+        fs::rename(&here, &there).expect("moved");
+        assert!(!lock.is_in_place());
+        fs::create_dir(&here).expect("another one");
+        drop(RepoLock::try_acquire(&here, "another").expect("free"));
+        assert!(!lock.is_in_place(), "another one has its place");
+        fs::remove_dir_all(&here).expect("removed");
+        fs::rename(&there, &here).expect("moved back");
+        assert!(lock.is_in_place());
     }
 
     #[test]

@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 
 use neon_types::ObjectId;
 
-use crate::durable::sync_directory;
+use crate::durable::{create_temporary, sync_directory};
 use crate::store::ObjectStore;
 use crate::{ObjectsError, Result};
 
 /// Receives one object whose name is known. Dropped unfinished, what came so far stays in `objects/incoming/` and the next
-/// [`ObjectStore::staging`] of the same name goes on behind it.
+/// [`ObjectStore::staging`] of the same name goes on behind it. While one transfer receives an object, another that brings the same
+/// has a file of its own, of which nothing stays.
 #[derive(Debug)]
 pub struct Staging {
     store: ObjectStore,
     expected: ObjectId,
     path: PathBuf,
+    /// Nobody goes on behind it: it is removed unless it becomes the object.
+    passing: bool,
     file: File,
     hasher: blake3::Hasher,
     len: u64,
@@ -27,19 +30,39 @@ pub struct Staging {
 
 impl Staging {
     pub(crate) fn open(store: ObjectStore, expected: ObjectId) -> Result<Staging> {
-        let path = store.incoming_path(expected);
-        let mut file = open_locked(&path, expected)?;
-        let (hasher, len) = hash_so_far(&mut file).map_err(ObjectsError::io("read", &path))?;
+        let mut path = store.incoming_path(expected);
+        let shared = open_locked(&path)?;
+        let passing = shared.is_none();
+        let (file, (hasher, len)) = match shared {
+            Some(mut file) => {
+                let so_far = hash_so_far(&mut file).map_err(ObjectsError::io("read", &path))?;
+                (file, so_far)
+            }
+            None => {
+                let (file, own) = create_temporary(store.directory(), 0o600)?;
+                path = own;
+                (file, (blake3::Hasher::new(), 0))
+            }
+        };
         Ok(Staging {
             store,
             expected,
             path,
+            passing,
             file,
             hasher,
             len,
             limit: u64::MAX,
             poisoned: false,
         })
+    }
+
+    /// Returns how many bytes of an object an earlier transfer left at `path`; 0 while another one goes on there.
+    pub(crate) fn left_behind(path: &Path) -> Result<u64> {
+        match Staging::lock_idle(path)? {
+            Some(file) => Ok(file.metadata().map_err(ObjectsError::io("look at", path))?.len()),
+            None => Ok(0),
+        }
     }
 
     /// Returns the lock of a file that is being received, none when a transfer has it or it is gone.
@@ -114,9 +137,9 @@ impl Staging {
 
     /// Makes the object durable and visible; [`ObjectsError::Damaged`] when its bytes are not those of its name, and then
     /// nothing of it is kept.
-    pub fn finish(self) -> Result<ObjectId> {
+    pub fn finish(mut self) -> Result<ObjectId> {
         if self.poisoned {
-            return Err(ObjectsError::Poisoned(self.path));
+            return Err(ObjectsError::Poisoned(self.path.clone()));
         }
         let found = ObjectId::from_bytes(*self.hasher.finalize().as_bytes());
         if found != self.expected {
@@ -131,6 +154,7 @@ impl Staging {
             let _ = fs::remove_file(&self.path);
             return Err(error);
         }
+        self.passing = false;
         if let Some(directory) = self.path.parent() {
             sync_directory(directory)?;
         }
@@ -138,8 +162,17 @@ impl Staging {
     }
 }
 
-/// Opens the file of a transfer for us alone.
-fn open_locked(path: &Path, id: ObjectId) -> Result<File> {
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.passing {
+            // What stays behind is swept at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the file of a transfer for us alone; none when another one has it.
+fn open_locked(path: &Path) -> Result<Option<File>> {
     let open = || {
         OpenOptions::new()
             .read(true)
@@ -159,13 +192,13 @@ fn open_locked(path: &Path, id: ObjectId) -> Result<File> {
         let file = file.map_err(ObjectsError::io("open", path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ObjectsError::StagingBusy(id)),
+            Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(ObjectsError::io("lock", path)(error)),
         }
         // Whoever had the lock may have moved the file into the store meanwhile: then this is an object, not ours to write.
         let ours = file.metadata().map_err(ObjectsError::io("look at", path))?;
         match fs::metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(Some(file)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(ObjectsError::io("look at", path)(error)),

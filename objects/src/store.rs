@@ -244,7 +244,12 @@ impl ObjectStore {
         writer.finish()
     }
 
-    /// Goes on, or begins, to receive the object of that name.
+    /// Returns how many bytes of an object are here that [`ObjectStore::staging`] would go on behind.
+    pub fn staged(&self, id: ObjectId) -> Result<u64> {
+        Staging::left_behind(&self.incoming_path(id))
+    }
+
+    /// Goes on, or begins, to receive the object of that name. While another transfer receives it, begins anew beside it.
     pub fn staging(&self, expected: ObjectId) -> Result<Staging> {
         Staging::open(self.clone(), expected)
     }

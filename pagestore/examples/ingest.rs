@@ -90,7 +90,10 @@ fn main() -> Outcome<()> {
     let store = PageStore::open(&repository, objects)?;
     let began = Instant::now();
     let mut total = 0;
-    let timeline = store.import(&import::inspect(&pgdata)?, &mut |done, _| total = done)?;
+    let timeline = store.import(&import::inspect(&pgdata)?, &mut |done, _| {
+        total = done;
+        true
+    })?;
     told("import", total, began.elapsed().as_secs_f64());
 
     let files = segments(&timeline, arguments);

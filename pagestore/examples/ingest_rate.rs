@@ -79,7 +79,10 @@ fn main() -> Outcome<()> {
             }
             Ok(())
         },
-        &mut |done, _| bytes = done,
+        &mut |done, _| {
+            bytes = done;
+            true
+        },
     )?;
     let seconds = began.elapsed().as_secs_f64();
     println!(

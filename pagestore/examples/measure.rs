@@ -172,7 +172,10 @@ fn main() -> Outcome<()> {
     let began = Instant::now();
     let source = import::inspect(&pgdata)?;
     let mut total = 0;
-    let timeline = store.import(&source, &mut |done, _| total = done)?;
+    let timeline = store.import(&source, &mut |done, _| {
+        total = done;
+        true
+    })?;
     rate("import", total, began);
     let id = timeline.id();
     let rels = scan_everything(&timeline, timeline.end(), "scan of the import")?;

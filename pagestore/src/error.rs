@@ -22,6 +22,9 @@ pub enum PageStoreError {
         /// What it said.
         source: io::Error,
     },
+    /// Whoever is told of the progress wanted the work to end.
+    #[error("interrupted")]
+    Interrupted,
     /// The object store refused.
     #[error(transparent)]
     Objects(#[from] ObjectsError),
@@ -201,6 +204,18 @@ pub enum PageStoreError {
     /// A source directory could not be imported.
     #[error(transparent)]
     Import(#[from] Box<crate::import::ImportError>),
+    /// A relation grew by more blocks than records explain.
+    #[error("relation {rel} grew from {before} to {after} blocks, and records name {named} of the new ones")]
+    Unexplained {
+        /// Which relation fork.
+        rel: RelTag,
+        /// Blocks that it had.
+        before: u32,
+        /// Blocks that it would have.
+        after: u32,
+        /// New blocks that a record names.
+        named: u64,
+    },
     /// The caller's own function stopped the scan.
     #[error("stopped: {0}")]
     Stopped(String),

@@ -25,6 +25,7 @@ mod map;
 mod store;
 mod store_import;
 mod timeline;
+mod trial;
 mod value;
 
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use timeline::{
     AcceptPart, ClusterFacts, Compacted, Dropped, ImportFacts, PartsPin, ReadCost, ReceivedTimeline,
     RelationFile, Shrunk, SlicePart, Timeline, TimelineState, Usage, WalPin, WalReader,
 };
+pub use trial::{Examined, Going, Trial};
 pub use value::{MAX_VALUE, Value};

@@ -362,17 +362,8 @@ impl PageStore {
         let state = received.state()?;
         if self.contains(received.id) {
             let timeline = self.get(received.id)?;
-            let ours = timeline.state();
-            let same = (ours.ancestor, ours.start, ours.tli, ours.cluster())
-                == (state.ancestor, state.start, state.tli, state.cluster());
-            return if same {
-                Ok(timeline)
-            } else {
-                Err(PageStoreError::Refused {
-                    timeline: received.id,
-                    reason: "it is described otherwise than the timeline of that id here".to_owned(),
-                })
-            };
+            received.check_same(&timeline.state())?;
+            return Ok(timeline);
         }
         if let Some(position) = state.ancestor {
             let ancestor = self.get(position.timeline)?;
@@ -389,10 +380,6 @@ impl PageStore {
 
     /// Makes a timeline's directory with its state, all or nothing.
     pub(crate) fn install(&self, state: &TimelineState) -> Result<()> {
-        if self.contains(state.id) {
-            return Err(PageStoreError::TimelineExists(state.id));
-        }
-        let directory = self.registry.path(state.id);
         let temporary = self
             .registry
             .directory
@@ -402,11 +389,19 @@ impl PageStore {
         }
         durable::create_directories(&self.registry.directory, &temporary.join(WAL_DIRECTORY))?;
         state.write(&temporary)?;
-        fs::rename(&temporary, &directory)
-            .map_err(PageStoreError::io("rename a new timeline to", &directory))?;
+        self.adopt(state, &temporary)
+    }
+
+    /// Makes a directory, in which everything is durable, that of the timeline with that state.
+    pub(crate) fn adopt(&self, state: &TimelineState, directory: &Path) -> Result<()> {
+        if self.contains(state.id) {
+            return Err(PageStoreError::TimelineExists(state.id));
+        }
+        let path = self.registry.path(state.id);
+        fs::rename(directory, &path).map_err(PageStoreError::io("rename a new timeline to", &path))?;
         if let Err(error) = durable::sync_directory(&self.registry.directory) {
             // Nobody has heard of it: it may be made again.
-            let _ = fs::remove_dir_all(&directory);
+            let _ = fs::remove_dir_all(&path);
             return Err(error.into());
         }
         lock(&self.registry.known)
@@ -488,6 +483,14 @@ impl PageStore {
 
     pub(crate) fn layer_cache(&self) -> &LayerCache {
         &self.registry.core.cache
+    }
+
+    pub(crate) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.registry.core)
+    }
+
+    pub(crate) fn timelines_directory(&self) -> &Path {
+        &self.registry.directory
     }
 
     pub(crate) fn directory_of(&self, id: TimelineId) -> PathBuf {

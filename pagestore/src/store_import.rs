@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use neon_postgres::PgVersion;
-use neon_types::{Key, KeyRange, Lsn, PackedKey, RepoId};
+use neon_types::{Key, KeyRange, Lsn, PackedKey};
 
 use crate::boundaries::{RecordSpan, Run};
 use crate::import::{self, ImportSource};
 use crate::layer::LayerWriter;
 use crate::map::{LayerMap, MapEntry};
-use crate::timeline::{ClusterFacts, ImportFacts, TimelineState};
+use crate::timeline::{ClusterFacts, ImportFacts, NOBODY, TimelineState};
 use crate::{PageStore, PageStoreError, Result, Timeline, Value};
-
-/// Nobody: an import is never extended, those who write on it fork first.
-const NOBODY: RepoId = RepoId([0; 16]);
 
 /// Image layers of bounded size that answer for every key.
 struct Images<'a> {
@@ -68,8 +65,13 @@ impl Images<'_> {
 
 impl PageStore {
     /// Makes the timeline of a cleanly stopped data directory, readable at the end of its shutdown checkpoint. The same
-    /// directory imported twice is one timeline. `progress` is told bytes read and bytes in all.
-    pub fn import(&self, source: &ImportSource, progress: &mut dyn FnMut(u64, u64)) -> Result<Arc<Timeline>> {
+    /// directory imported twice is one timeline. `progress` is told bytes read and bytes in all; it ends the import by
+    /// returning false.
+    pub fn import(
+        &self,
+        source: &ImportSource,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Arc<Timeline>> {
         let _hold = self.objects().hold();
         let refused = |error| PageStoreError::Import(Box::new(error));
         let (start, lsn) = import::position(source).map_err(refused)?;

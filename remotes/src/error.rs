@@ -42,9 +42,12 @@ pub enum LocalError {
     /// Something that was asked for is not here.
     #[error("{0} is not here")]
     Missing(String),
-    /// Another transfer receives the same object at this moment.
-    #[error("object {0} is being received by another transfer")]
-    Busy(ObjectId),
+    /// What a peer says contradicts what is here, or itself.
+    #[error("{0}")]
+    Contradiction(String),
+    /// The conversation that it was for is over.
+    #[error("the work was interrupted")]
+    Interrupted,
     /// Anything else: disk full, broken store...
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -148,7 +151,6 @@ impl RemoteError {
                 format!("upgrade {older}")
             }
             RemoteError::Transport(error) => error.hint().unwrap_or_default(),
-            RemoteError::Local(LocalError::Busy(_)) => "try again when the other transfer is done".to_owned(),
             RemoteError::Local(LocalError::Damaged { .. }) => "run 'neon fsck'".to_owned(),
             RemoteError::Local(_) | RemoteError::Protocol(_) | RemoteError::Command(_) => String::new(),
         }
@@ -163,6 +165,7 @@ impl From<LocalError> for RemoteError {
             LocalError::NotReadable { position, missing } => {
                 Refusal::NotReadable { position, missing }.into()
             }
+            LocalError::Contradiction(what) => Refusal::Contradiction { what }.into(),
             other => RemoteError::Local(other),
         }
     }

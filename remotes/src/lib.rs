@@ -38,7 +38,8 @@ pub use options::{Options, Progress, ProgressFn};
 pub use part::{MAX_PART, MAX_PARTS, Part, PartKind, PlannedPart};
 pub use plan::{Acceptance, Keeps, Plan, PlanRequest, Volume, stretches};
 pub use possession::{
-    Held, Ladder, MAX_FACTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Possession, TimelineFacts,
+    Held, Ladder, MAX_ATTESTATIONS, MAX_FACTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Possession,
+    TimelineFacts,
 };
 pub use pull::{
     FetchOutcome, FetchRequest, FetchedBranch, PullOutcome, PullRequest, perform_fetch, perform_pull,

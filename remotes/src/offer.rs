@@ -112,7 +112,9 @@ pub(crate) fn make(
             let part = source.prepare(planned)?;
             offer.volume.add(&part.kind, part.len);
             offer.parts.push(part);
-            meter.set(done, total);
+            if !meter.set(done, total) {
+                return Err(LocalError::Interrupted.into());
+            }
         }
     }
     offer.flags.extra = !dry_run && offer.volume.bytes <= EAGER;
@@ -199,8 +201,18 @@ pub(crate) fn accept(
         timelines: offer.timelines,
         parts: offer.parts,
     };
-    sink.accept(&acceptance, &mut |done, total| meter.set(done, total))?;
-    let left_out: HashSet<CommitId> = offer.left_out.into_iter().collect();
+    check_parents(sink, target, &acceptance, offer.left_out)?;
+    Ok(sink.accept(&acceptance, &mut |done, total| meter.set(done, total))?)
+}
+
+/// Checks that every commit that was sent leads to others that are here, or were left out by name.
+fn check_parents(
+    sink: &dyn Sink,
+    target: &Target,
+    acceptance: &Acceptance,
+    left_out: Vec<CommitId>,
+) -> Result<(), RemoteError> {
+    let left_out: HashSet<CommitId> = left_out.into_iter().collect();
     for id in acceptance.commits().map(CommitId).chain([target.id]) {
         let Some((commit, _)) = history::read(sink, id)? else {
             return Err(not_here(target, id));

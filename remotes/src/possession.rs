@@ -1,6 +1,6 @@
 //! What a repository holds of a path: ancestry says where a position lies, possession whether it can be read.
 
-use neon_objects::WalDigest;
+use neon_objects::{Attestation, WalDigest};
 use neon_types::{Lsn, LsnRange, Position, RepoId, TimelineId};
 
 /// Most ranges that are listed for one timeline.
@@ -9,6 +9,8 @@ pub const MAX_RANGES: usize = 4_096;
 pub const MAX_TIMELINES: usize = 1_024;
 /// Most digest rungs that one message lists; of longer ladders the newest are compared.
 pub const MAX_RUNGS: usize = 100_000;
+/// Most attestations of one offer.
+pub const MAX_ATTESTATIONS: usize = 32_768;
 /// Longest opaque record in [`TimelineFacts`], in bytes.
 pub const MAX_FACTS: usize = 64 << 10;
 
@@ -79,4 +81,6 @@ pub struct TimelineFacts {
     pub start: Lsn,
     /// More that the page store wants to know (version, segment size, import), in its own versioned encoding; at most 64 KiB.
     pub facts: Vec<u8>,
+    /// What the writer signed of it, where the receiver is to get more of it: at most [`MAX_ATTESTATIONS`] in one offer.
+    pub attestations: Vec<Attestation>,
 }

@@ -9,7 +9,7 @@ use neon_types::{CommitId, RepoId};
 use crate::decide::{Decision, Descent, Direction, Situation, decide};
 use crate::offer::{self, Target};
 use crate::push::{count_there, hear_hello, side};
-use crate::receive::receive;
+use crate::receive::{Received, accept, receive};
 use crate::talk::Talk;
 use crate::wire::{Flags, Hello, Listed, Message, Motion, Pull, VERSION};
 use crate::{BranchMove, Identity, Options, Refusal, RemoteError, Sink, Volume, history};
@@ -78,6 +78,21 @@ pub struct FetchedBranch {
     pub planned: Volume,
     /// What arrived; nothing when the head was readable here.
     pub arrived: Volume,
+    /// Why it was not taken in, if it was not: `head` is not here then.
+    pub refused: Option<String>,
+}
+
+impl FetchedBranch {
+    /// Returns a branch of which nothing had to come.
+    fn here(name: String, head: CommitId) -> FetchedBranch {
+        FetchedBranch {
+            name,
+            head,
+            planned: Volume::default(),
+            arrived: Volume::default(),
+            refused: None,
+        }
+    }
 }
 
 /// How a fetch went. No ref has moved: the caller writes the remote-tracking refs, and of a clone the branches.
@@ -144,6 +159,7 @@ async fn pull(
 ) -> Result<PullOutcome, RemoteError> {
     let hello = hear_hello(talk).await?;
     let theirs = tip_of(&hello, &request.branch)?;
+    check_claims(talk, &sink, &theirs).await?;
     let ours = {
         let (sink, into) = (Arc::clone(&sink), request.into.clone());
         talk.work(move |_| our_branch(sink.as_ref(), &into)).await?
@@ -188,10 +204,11 @@ async fn pull(
             return Err(refusal.into());
         }
         Decision::Move(motion) => {
-            (outcome.planned, outcome.arrived) =
-                download(talk, &sink, &theirs, identity.repository, request.dry_run).await?;
+            let received = download(talk, &sink, &theirs, identity.repository, request.dry_run).await?;
+            (outcome.planned, outcome.arrived) = (received.offered(), received.arrived);
             outcome.motion = motion;
             if !request.dry_run {
+                accept(talk, &sink, &theirs, received).await?;
                 let before = outcome.before;
                 let (into, new, force) = (request.into.clone(), theirs.id, request.force);
                 outcome.motion = talk
@@ -290,12 +307,7 @@ async fn fetch_all(
             talk.work(move |_| is_readable(sink.as_ref(), head)).await?
         };
         if here || fetched.contains_key(&head) {
-            branches.push(FetchedBranch {
-                name,
-                head,
-                planned: Volume::default(),
-                arrived: Volume::default(),
-            });
+            branches.push(FetchedBranch::here(name, head));
             continue;
         }
         talk.say(&Message::LookUp(name.clone())).await?;
@@ -306,12 +318,15 @@ async fn fetch_all(
             other => return Err(talk.unexpected(&other)),
         };
         let branch = fetch_one(talk, sink, &name, &target, ours, dry_run).await?;
-        fetched.insert(branch.head, branch.arrived);
+        if branch.refused.is_none() {
+            fetched.insert(branch.head, branch.arrived);
+        }
         branches.push(branch);
     }
     Ok(branches)
 }
 
+/// Brings one branch. What of it is refused here says so, and the conversation goes on.
 async fn fetch_one(
     talk: &mut Talk,
     sink: &Arc<dyn Sink>,
@@ -320,6 +335,7 @@ async fn fetch_one(
     ours: &Identity,
     dry_run: bool,
 ) -> Result<FetchedBranch, RemoteError> {
+    let mut branch = FetchedBranch::here(name.to_owned(), target.id);
     let decision = decide(&Situation {
         direction: Direction::Pull,
         branch: name,
@@ -333,31 +349,44 @@ async fn fetch_one(
     if let Decision::Refuse(refusal) = decision {
         return Err(refusal.into());
     }
+    match check_claims(talk, sink, target).await {
+        Err(RemoteError::Refused(refusal)) => {
+            branch.refused = Some(refusal.to_string());
+            return Ok(branch);
+        }
+        result => result?,
+    }
     let here = {
         let (sink, id) = (Arc::clone(sink), target.id);
         talk.work(move |_| is_readable(sink.as_ref(), id)).await?
     };
-    let (planned, arrived) = if here {
-        Default::default()
-    } else {
-        download(talk, sink, target, ours.repository, dry_run).await?
-    };
-    Ok(FetchedBranch {
-        name: name.to_owned(),
-        head: target.id,
-        planned,
-        arrived,
-    })
+    if here {
+        return Ok(branch);
+    }
+    let received = download(talk, sink, target, ours.repository, dry_run).await?;
+    (branch.planned, branch.arrived) = (received.offered(), received.arrived);
+    if !dry_run {
+        match accept(talk, sink, target, received).await {
+            Err(RemoteError::Refused(refusal)) => branch.refused = Some(refusal.to_string()),
+            result => result?,
+        }
+    }
+    Ok(branch)
 }
 
-/// Asks for a head and takes in everything that it needs.
+async fn check_claims(talk: &mut Talk, sink: &Arc<dyn Sink>, target: &Target) -> Result<(), RemoteError> {
+    let (sink, commit) = (Arc::clone(sink), Arc::clone(&target.commit));
+    talk.ask(move || sink.check_claims(&commit)).await
+}
+
+/// Asks for a head and stages everything that it needs.
 async fn download(
     talk: &mut Talk,
     sink: &Arc<dyn Sink>,
     target: &Target,
     ours: RepoId,
     dry_run: bool,
-) -> Result<(Volume, Volume), RemoteError> {
+) -> Result<Received, RemoteError> {
     let holdings = {
         let (sink, target) = (Arc::clone(sink), target.clone());
         talk.ask(move || offer::holdings(sink.as_ref(), Some(&target.commit.path)))

@@ -78,9 +78,9 @@ async fn push(
         .map(|tip| Target::open(tip.commit, &tip.bytes))
         .transpose()?;
     let (target, bytes, descent, ours) = {
-        let (source, head) = (Arc::clone(&source), request.head);
-        let there = current.as_ref().map(|current| current.id);
-        talk.ask(move || look(source.as_ref(), head, there)).await?
+        let (source, head, there) = (Arc::clone(&source), request.head, current.clone());
+        talk.ask(move || look(source.as_ref(), head, there.as_ref()))
+            .await?
     };
     let mut outcome = PushOutcome {
         motion: Motion::Stay,
@@ -154,7 +154,10 @@ async fn push(
 
 /// Reads our head, and how it stands to theirs by its parents.
 type Look = (Target, Vec<u8>, Descent, RepoId);
-fn look(source: &dyn Source, head: CommitId, there: Option<CommitId>) -> Result<Look, LocalError> {
+fn look(source: &dyn Source, head: CommitId, there: Option<&Target>) -> Result<Look, LocalError> {
+    if let Some(there) = there {
+        source.check_claims(&there.commit)?;
+    }
     let bytes = source
         .commit(head)?
         .ok_or_else(|| LocalError::Missing(format!("commit {head}")))?;
@@ -163,7 +166,7 @@ fn look(source: &dyn Source, head: CommitId, there: Option<CommitId>) -> Result<
         commit: Arc::new(history::open(head, &bytes)?),
     };
     let descent = match there {
-        Some(there) if history::descends(source, head, there)? => Descent::Yes,
+        Some(there) if history::descends(source, head, there.id)? => Descent::Yes,
         _ => Descent::No,
     };
     Ok((target, bytes, descent, source.identity()?.repository))

@@ -20,13 +20,27 @@ use crate::{LocalError, Part, PartWriter, RemoteError, Sink, Volume, ladder};
 /// Frames between the network and the disk.
 const QUEUE: usize = 4;
 
-/// Hears an offer and takes in what it promises. Returns what was offered and what arrived, nothing of the latter in a dry run.
+/// An offer of which every part is here.
+pub(crate) struct Received {
+    offer: Offer,
+    /// What arrived of it.
+    pub(crate) arrived: Volume,
+}
+
+impl Received {
+    /// Returns what was offered.
+    pub(crate) fn offered(&self) -> Volume {
+        self.offer.volume
+    }
+}
+
+/// Hears an offer and stages what it promises; nothing of a dry run.
 pub(crate) async fn receive(
     talk: &mut Talk,
     sink: &Arc<dyn Sink>,
     target: &Target,
     dry_run: bool,
-) -> Result<(Volume, Volume), RemoteError> {
+) -> Result<Received, RemoteError> {
     talk.enter(Phase::Planning);
     let offer = match talk.expect().await? {
         Message::Offer(offer) => *offer,
@@ -38,10 +52,19 @@ pub(crate) async fn receive(
             "an offer of another kind than was asked for".to_owned(),
         ));
     }
+    {
+        let (sink, commit, timelines) = (
+            Arc::clone(sink),
+            Arc::clone(&target.commit),
+            offer.timelines.clone(),
+        );
+        talk.ask(move || sink.check_timelines(&commit, &timelines))
+            .await?;
+    }
     compare_ladders(talk, sink, target, &offer).await?;
-    let offered = offer.volume;
     if dry_run {
-        return Ok((offered, Volume::default()));
+        let arrived = Volume::default();
+        return Ok(Received { offer, arrived });
     }
     let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
     let mut arrived = Volume::default();
@@ -61,11 +84,20 @@ pub(crate) async fn receive(
             Some(error) => return Err(error),
         }
     }
+    Ok(Received { offer, arrived })
+}
+
+/// Takes in what was received. The conversation can go on after an error.
+pub(crate) async fn accept(
+    talk: &mut Talk,
+    sink: &Arc<dyn Sink>,
+    target: &Target,
+    received: Received,
+) -> Result<(), RemoteError> {
     talk.enter(Phase::Accepting);
     let (sink, target) = (Arc::clone(sink), target.clone());
-    talk.work(move |meter| offer::accept(sink.as_ref(), &target, offer, meter))
-        .await?;
-    Ok((offered, arrived))
+    talk.work(move |meter| offer::accept(sink.as_ref(), &target, received.offer, meter))
+        .await
 }
 
 /// Refuses a history whose WAL differs from ours where both have some, and says exactly where.
@@ -242,6 +274,12 @@ struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
+    /// Returns what was here of a part before.
+    fn staged_before(&self, index: u32) -> u64 {
+        let position = usize::try_from(index).unwrap_or(usize::MAX);
+        self.staged.get(position).copied().unwrap_or(0)
+    }
+
     fn take(&mut self, chunk: Chunk) -> Result<(), RemoteError> {
         let index = chunk.part;
         let part = usize::try_from(index)
@@ -253,6 +291,10 @@ impl Receiver<'_> {
                 "bytes of part {index}, which was not offered"
             )));
         };
+        if index.saturating_add(1) == self.next && self.round.spoilt.is_some() {
+            // The rest of what is asked for once more.
+            return Ok(());
+        }
         if index < self.next {
             return Err(RemoteError::Protocol(format!(
                 "part {index} came after part {}",
@@ -281,6 +323,14 @@ impl Receiver<'_> {
         };
         let held = writer.len();
         let end = chunk.offset.saturating_add(bytes.len() as u64);
+        if chunk.offset > held && self.staged_before(index) > held {
+            // Another transfer has taken up what an earlier one had left.
+            self.next = index.saturating_add(1);
+            self.round.spoilt.get_or_insert(RemoteError::Protocol(format!(
+                "the beginning of {part} went to another transfer"
+            )));
+            return Ok(());
+        }
         if chunk.offset > held || end > part.len {
             return Err(RemoteError::Protocol(format!(
                 "bytes {} to {end} of {part}, which has {} bytes of which {held} are here",
@@ -305,8 +355,7 @@ impl Receiver<'_> {
                     index,
                     reason,
                 };
-                let position = usize::try_from(index).unwrap_or(usize::MAX);
-                if self.staged.get(position).is_none_or(|staged| *staged == 0) {
+                if self.staged_before(index) == 0 {
                     return Err(error);
                 }
                 self.round.spoilt.get_or_insert(error);

@@ -102,6 +102,11 @@ pub enum Refusal {
         /// What was too large, and the limit.
         what: String,
     },
+    /// What the sender says of its history is not so: it contradicts what is held, or itself, or what its writer signed.
+    Contradiction {
+        /// What is wrong.
+        what: String,
+    },
     /// The other side serves this repository for reading only, or to nobody of this name.
     NotAllowed {
         /// Why.
@@ -132,6 +137,9 @@ impl Refusal {
             ),
             Refusal::LadderMismatch { last_equal: None, .. } => {
                 "one side was restored from a copy and written again; no common position is known".to_owned()
+            }
+            Refusal::Contradiction { .. } => {
+                "'neon fsck' checks the repository that it came from; only the repository that made a timeline extends it".to_owned()
             }
             Refusal::Limit { .. } | Refusal::NotAllowed { .. } => String::new(),
         }
@@ -196,6 +204,7 @@ impl fmt::Display for Refusal {
                 }
             }
             Refusal::Limit { what } => write!(f, "{what}"),
+            Refusal::Contradiction { what } => write!(f, "this history is not taken in: {what}"),
             Refusal::NotAllowed { reason } => write!(f, "{reason}"),
         }
     }

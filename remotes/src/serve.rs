@@ -10,7 +10,7 @@ use crate::decide::{Decision, Descent, Direction, Situation, decide};
 use crate::offer::{self, Target};
 use crate::pull::move_branch;
 use crate::push::side;
-use crate::receive::receive;
+use crate::receive::{accept, receive};
 use crate::send::Sending;
 use crate::talk::Talk;
 use crate::wire::{
@@ -139,6 +139,10 @@ async fn push(
             "a push of another timeline than the command names".to_owned(),
         ));
     }
+    {
+        let (sink, commit) = (Arc::clone(&sink), Arc::clone(&target.commit));
+        talk.ask(move || sink.check_claims(&commit)).await?;
+    }
     let decision = decide(&Situation {
         direction: Direction::Push,
         branch: &branch,
@@ -162,8 +166,11 @@ async fn push(
             .await?;
         talk.say(&Message::Holdings(holdings)).await?;
     }
-    let (_, arrived) = receive(talk, &sink, &target, flags.dry_run).await?;
-    served.volume = arrived;
+    let received = receive(talk, &sink, &target, flags.dry_run).await?;
+    served.volume = received.arrived;
+    if !flags.dry_run {
+        accept(talk, &sink, &target, received).await?;
+    }
     let before = current.map(|current| current.id);
     let motion = if flags.dry_run || motion == Motion::Stay {
         motion

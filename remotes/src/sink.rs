@@ -1,8 +1,9 @@
 //! What the protocol asks of the repository that receives.
 
+use neon_objects::Commit;
 use neon_types::{CommitId, Lsn};
 
-use crate::{Acceptance, Catalog, LocalError, Part, Possession, Step};
+use crate::{Acceptance, Catalog, LocalError, Part, Possession, Step, TimelineFacts};
 
 /// Moves a branch by compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub trait Sink: Catalog {
     /// Ranges are promises: GC may not take them back before the transfer ends.
     fn possession(&self, path: &[Step], end: Lsn) -> Result<Possession, LocalError>;
 
+    /// Checks what an offer says of the timelines of `commit`'s path, root first, before its parts come.
+    ///
+    /// Errors: [`LocalError::Contradiction`].
+    fn check_timelines(&self, commit: &Commit, timelines: &[TimelineFacts]) -> Result<(), LocalError>;
+
     /// Returns how many bytes of `part` are here: `part.len` when it is whole and verified (staged earlier, or an object of
     /// this repository), less when an earlier transfer was cut, 0 when nothing is. A part whose bytes are all staged but not
     /// verified counts as one byte less: the last byte is sent again, and [`PartWriter::finish`] decides.
@@ -31,13 +37,18 @@ pub trait Sink: Catalog {
     /// Opens a part for appending at the end of what is staged. Called only when [`Sink::staged`] is less than `part.len`.
     fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter + '_>, LocalError>;
 
-    /// Takes verified parts in: makes missing timelines, hangs layers, appends and indexes WAL, keeps commits, then swaps map
-    /// pointers. Nothing that is held already is replaced (law 6). Called once per transfer, also when no part was missing.
-    /// `progress` is told (done, total) in bytes or parts, whatever the work is counted in.
+    /// Takes verified parts in: tries them beside what is held, reads what they lead to, and when everything is as it must be, makes missing
+    /// timelines, hangs layers, appends and indexes WAL. Nothing that is held already is replaced (law 6), and nothing is where an open or a
+    /// listing would find it before. Called once per transfer, also when no part was missing.
+    /// `progress` is told (done, total) in bytes or parts, whatever the work is counted in, and returns false when nobody waits any more.
     ///
-    /// Errors: [`LocalError::NotReadable`] when the position would not be fully readable afterwards; nothing has changed then
-    /// but staged objects, which stay for the next attempt.
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError>;
+    /// Errors: [`LocalError::NotReadable`] when the position would not be fully readable afterwards, [`LocalError::Contradiction`] when it
+    /// is not what was claimed, [`LocalError::Interrupted`].
+    fn accept(
+        &self,
+        acceptance: &Acceptance,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), LocalError>;
 
     /// Moves a branch. Errors: [`LocalError::Moved`] when it is not where it must be, [`LocalError::EndpointRuns`].
     fn move_branch(&self, step: &BranchMove) -> Result<(), LocalError>;

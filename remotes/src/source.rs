@@ -5,6 +5,7 @@
 
 use std::io::Read;
 
+use neon_objects::Commit;
 use neon_types::{CommitId, Lsn, Position, RepoId, TimelineId};
 
 use crate::{Ladder, LocalError, Objects, Part, Plan, PlanRequest, PlannedPart, Step};
@@ -48,6 +49,12 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the encoded commit `id`, none when it is not here.
     fn commit(&self, id: CommitId) -> Result<Option<Vec<u8>>, LocalError>;
+
+    /// Checks what a commit of the other side says of timelines, cluster and machine against what is held; what is not held must be possible.
+    /// Called before anything is decided by it.
+    ///
+    /// Errors: [`LocalError::Contradiction`].
+    fn check_claims(&self, commit: &Commit) -> Result<(), LocalError>;
 
     /// Returns the WAL digests that this side has of the timelines of `path`, up to `end` of its last one and up to the fork
     /// on the others. Timelines without digests may be left out.

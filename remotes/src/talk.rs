@@ -1,7 +1,7 @@
 //! One side of a conversation: messages over a channel, with patience, beats, and a proper farewell.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,12 +24,24 @@ const REPORT: Duration = Duration::from_millis(200);
 pub(crate) struct Meter {
     done: AtomicU64,
     total: AtomicU64,
+    over: AtomicBool,
 }
 
 impl Meter {
-    pub(crate) fn set(&self, done: u64, total: u64) {
+    /// Says how far the work is; false when nobody waits for it any more.
+    pub(crate) fn set(&self, done: u64, total: u64) -> bool {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        !self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells blocking work that nobody waits for it, when the conversation ends before it does.
+struct Waiting(Arc<Meter>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -219,14 +231,15 @@ impl Talk {
         }
     }
 
-    /// Does blocking work on its own thread and tells the other side now and then that we are alive. When this future is dropped,
-    /// the work goes on to its end and its result is lost.
+    /// Does blocking work on its own thread and tells the other side now and then that we are alive. When this future is dropped, or the
+    /// other side is gone, [`Meter::set`] says so, and the result is lost.
     pub(crate) async fn work<T, F>(&mut self, work: F) -> Result<T, RemoteError>
     where
         T: Send + 'static,
         F: FnOnce(&Meter) -> Result<T, RemoteError> + Send + 'static,
     {
         let meter = Arc::new(Meter::default());
+        let _waiting = Waiting(Arc::clone(&meter));
         let theirs = Arc::clone(&meter);
         let mut work = spawn_blocking(move || work(&theirs));
         let mut quiet = Duration::ZERO;

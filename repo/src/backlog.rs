@@ -60,7 +60,7 @@ impl Repository {
             }
         }
         let micros = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
-        for id in backlog.due(&unsealed, self.world.now(), micros) {
+        for id in backlog.due(&unsealed, self.world().now(), micros) {
             let timeline = self.pages.get(id);
             match timeline.and_then(|timeline| timeline.seal().map(|_| timeline)) {
                 Ok(timeline) => self.compactor.wake(&timeline),

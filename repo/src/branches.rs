@@ -116,6 +116,7 @@ impl Repository {
         let (target, mut notes) = self.resolve_current(rev)?;
         let (id, made_commit) = self.commit_of(&target, &format!("branch {name}"))?;
         notes.extend(target.notes.iter().cloned());
+        notes.extend(self.namesakes(&new_ref)?);
         self.move_refs(
             &[RefEdit {
                 name: new_ref,
@@ -258,8 +259,9 @@ impl Repository {
 
     /// Makes a branch the default of other commands.
     pub(crate) fn switch(&self, branch: &str) -> Result<api::Done> {
-        self.head_of(branch)?;
-        self.refs.set_head(branch)?;
+        let branch = self.branch_meant(branch)?;
+        self.head_of(&branch)?;
+        self.refs.set_head(&branch)?;
         Ok(api::Done {
             notes: vec![format!("switched to branch {branch}")],
         })
@@ -267,43 +269,17 @@ impl Repository {
 
     /// Returns the revision as it is now: when it begins with a branch of ours, what its endpoint wrote is taken in first.
     pub(crate) fn resolve_current(&self, rev: Option<&str>) -> Result<(Target, Vec<String>)> {
-        let target = self.resolve_lenient(rev);
-        let branch = match &target {
-            Ok(target) => target.branch.clone(),
-            Err(_) => self.branch_named_by(rev)?,
-        };
+        // An LSN beyond what was received may be there once we ask.
+        let named = self.named(&self.revision(rev)?.base)?;
         let mut notes = Vec::new();
-        match branch {
-            Some(branch) => {
-                if let Some(place) = self.take_in(&branch)? {
-                    notes.extend(
-                        self.commit_tail(&branch, &place, None, None)?.map(|id| {
-                            format!("committed what {branch} wrote since its head as {}", id.short())
-                        }),
-                    );
-                }
-                Ok((self.resolve(rev)?, notes))
-            }
-            None => Ok((target?, notes)),
+        if let Some(branch) = named.branch()
+            && let Some(place) = self.take_in(branch)?
+        {
+            notes.extend(
+                self.commit_tail(branch, &place, None, None)?
+                    .map(|id| format!("committed what {branch} wrote since its head as {}", id.short())),
+            );
         }
-    }
-
-    fn resolve_lenient(&self, rev: Option<&str>) -> Result<Target> {
-        self.resolve(rev)
-    }
-
-    /// Returns the branch that a revision begins with: an LSN beyond what was received may be there once we ask.
-    fn branch_named_by(&self, rev: Option<&str>) -> Result<Option<String>> {
-        let name = rev.unwrap_or("HEAD");
-        let base = name.split(['@', '~']).next().unwrap_or(name);
-        let base = if base.is_empty() || base == "HEAD" {
-            self.refs.head()?
-        } else {
-            base.to_owned()
-        };
-        match RefName::branch(&base) {
-            Ok(branch) => Ok(self.refs.get(&branch)?.map(|_| base)),
-            Err(_) => Ok(None),
-        }
+        Ok((self.resolve(rev)?, notes))
     }
 }

@@ -8,14 +8,12 @@ use neon_types::RefName;
 
 use crate::api::{ApiError, Clone, Made, ProgressSink};
 use crate::error::{RepoError, Result};
-use crate::init::Skeleton;
 use crate::repository::{OpenOptions, Repository, branch_ref};
-use crate::transfer::absolute;
+use crate::transfer::{absolute, check_reachable};
+use crate::unfinished::{self, Making, Unfinished};
 
 /// Name of the origin that a clone comes from.
 const ORIGIN: &str = "origin";
-/// Marks a clone that is not finished; holds the URI that it comes from.
-const UNFINISHED: &str = "clone-unfinished";
 
 /// Copies a repository. One that was cut is resumed by the same command: what had arrived whole is kept.
 pub fn clone(
@@ -34,10 +32,8 @@ pub fn create_empty(
     runtime: &tokio::runtime::Handle,
 ) -> std::result::Result<Repository, ApiError> {
     let make = || -> Result<Repository> {
-        let skeleton = Skeleton::make(directory, options)?;
-        let repository = skeleton.open(options, runtime)?;
-        skeleton.keep();
-        Ok(repository)
+        Unfinished::begin(directory, &Making::Anew, options)?.finish()?;
+        Repository::open(&directory.join(".neon"), options.clone(), runtime)
     };
     make().map_err(ApiError::from)
 }
@@ -49,68 +45,38 @@ fn clone_or_fail(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made> {
     neon_compute::refuse_root()?;
-    let here = std::env::current_dir().map_err(RepoError::io("enter", "."))?;
-    let uri = absolute(&request.uri, &here);
-    let neon_dir = request.directory.join(".neon");
-    let marker = neon_dir.join(UNFINISHED);
-    let repository = if marker.is_file() {
-        let begun = std::fs::read_to_string(&marker).map_err(RepoError::io("read", &marker))?;
-        if begun.trim_end() != crate::origins::hide_password(&uri) {
-            return Err(RepoError::refused(
-                format!(
-                    "{} holds an unfinished clone of {}",
-                    request.directory.display(),
-                    begun.trim_end()
-                ),
-                "clone from there again to finish it, or remove the directory",
-            ));
-        }
+    let uri = absolute(&request.uri, options.caller.directory());
+    // A wrong address leaves nothing behind.
+    check_reachable(&uri)?;
+    if !unfinished::is_free(&request.directory) {
+        return Err(RepoError::NotEmpty(request.directory.clone()));
+    }
+    let making = Making::CopyOf(crate::origins::hide_password(&uri));
+    let mut unfinished = Unfinished::begin(&request.directory, &making, options)?;
+    if unfinished.is_resumed() {
         progress.note("resuming the clone that was cut");
-        Repository::open(&neon_dir, options.clone(), runtime)?
-    } else {
-        if request
-            .directory
-            .read_dir()
-            .is_ok_and(|mut entries| entries.next().is_some())
-        {
-            return Err(RepoError::NotEmpty(request.directory.clone()));
-        }
-        let skeleton = Skeleton::make(&request.directory, options)?;
-        let repository = skeleton.open(options, runtime)?;
-        // Before anything is fetched: a wrong address or password leaves nothing behind.
-        let mut config = repository.config()?;
+    }
+    let repository = Arc::new(unfinished.open(options, runtime)?);
+    let mut config = repository.config()?;
+    if !config.origins()?.contains_key(ORIGIN) {
         config.add_origin(ORIGIN, &uri)?;
         config.save()?;
-        neon_objects::durable::replace(
-            &marker,
-            format!("{}\n", crate::origins::hide_password(&uri)).as_bytes(),
-            0o600,
-        )?;
-        let repository = Arc::new(repository);
-        let fetched = fetch(&repository, &uri, request, progress);
-        return match fetched {
-            Ok(made) => {
-                skeleton.keep();
-                finish(&marker)?;
-                Ok(made)
+    }
+    match fetch(&repository, &uri, request, progress) {
+        Ok(made) => {
+            unfinished.finish()?;
+            // The lock is held up to here: who dies before the name is durable is known to have died.
+            drop(repository);
+            Ok(made)
+        }
+        Err(error) => {
+            // Neither does a wrong password; what has arrived is kept for the next try.
+            if !repository.objects.incoming()?.is_empty() || repository.objects.iter()?.next().is_some() {
+                unfinished.leave();
             }
-            Err(error) => {
-                if repository.objects.incoming()?.is_empty() && repository.objects.iter()?.next().is_none() {
-                    return Err(error);
-                }
-                skeleton.keep();
-                Err(error)
-            }
-        };
-    };
-    let made = fetch(&Arc::new(repository), &uri, request, progress)?;
-    finish(&marker)?;
-    Ok(made)
-}
-
-fn finish(marker: &Path) -> Result<()> {
-    neon_objects::durable::remove(marker)?;
-    Ok(())
+            Err(error)
+        }
+    }
 }
 
 fn fetch(
@@ -123,14 +89,25 @@ fn fetch(
         uri,
         request.branch.as_deref(),
         false,
-        request.password.as_deref(),
+        request.password.as_ref(),
         progress,
     )?;
     let head = outcome
         .default_branch(request.branch.as_deref())
         .map_err(neon_remotes::RemoteError::from)?;
+    if let Some(reason) = &head.refused {
+        let reason = neon_remotes::Refusal::Contradiction {
+            what: format!("branch '{}': {reason}", head.name),
+        };
+        return Err(neon_remotes::RemoteError::from(reason).into());
+    }
     let mut edits = Vec::new();
+    let mut notes = Vec::new();
     for fetched in &outcome.branches {
+        if let Some(reason) = &fetched.refused {
+            notes.push(format!("branch '{}' was not fetched: {reason}", fetched.name));
+            continue;
+        }
         let name = RefName::origin(ORIGIN, &fetched.name)
             .map_err(|error| RepoError::refused(error.to_string(), "its owner should rename that branch"))?;
         edits.push(RefEdit {
@@ -167,6 +144,6 @@ fn fetch(
         commit: Some(head.head),
         lsn: Some(commit.position.lsn),
         pg_version: timeline.state().version.major(),
-        notes: Vec::new(),
+        notes,
     })
 }

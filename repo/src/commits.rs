@@ -1,6 +1,6 @@
 //! Commits of what an endpoint wrote.
 
-use neon_objects::{Commit, Expect, RefEdit};
+use neon_objects::{Commit, Expect, MAX_MESSAGE, RefEdit};
 use neon_types::CommitId;
 
 use crate::api;
@@ -22,6 +22,12 @@ impl Repository {
             return Err(RepoError::refused(
                 "the message is empty",
                 "say what was done: neon commit -m TEXT",
+            ));
+        }
+        if message.len() > MAX_MESSAGE {
+            return Err(RepoError::refused(
+                format!("the message has {} bytes, more than {MAX_MESSAGE}", message.len()),
+                "keep the message short, and the text in a table or a file",
             ));
         }
         let (head_id, head) = self.head_of(&branch)?;

@@ -56,6 +56,7 @@ impl Repository {
                 total,
                 unit: "bytes".into(),
             });
+            !progress.cancelled()
         })?;
         Ok(Compared {
             pgdata: pgdata.to_owned(),

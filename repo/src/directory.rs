@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neon_compute::conf::{Settings, on_one_line};
 use neon_compute::settings::{EndpointSettings, pin_directory};
 use neon_compute::{
-    Adoption, Boot, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped, TimelineSource,
-    find_client,
+    Adoption, Boot, ComputeError, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped,
+    TimelineSource, find_client,
 };
 use neon_objects::Fork;
 use neon_pagestore::Timeline;
@@ -17,17 +17,19 @@ use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::Lsn;
 
-use crate::api::{ApiError, Progress, ProgressSink};
+use crate::api::{ApiError, Caller, Progress, ProgressSink};
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::receiver::SLOT;
 use crate::repository::Repository;
 use crate::tli;
-use crate::world::{self, World};
+use crate::world;
 
 /// How long a Postgres gets to come up, recovery in place included.
 const START_PATIENCE: Duration = Duration::from_secs(300);
+/// How often we look whether anybody still waits for it.
+const START_LOOK: Duration = Duration::from_millis(200);
 /// How long it gets to stop; a stop waits until its WAL is received.
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -50,14 +52,14 @@ pub(crate) struct Started {
     pub notes: Vec<String>,
 }
 
-/// Returns the Postgres to run, of the wanted version or the newest.
-pub(crate) fn find_installation(world: &dyn World, wanted: Option<PgVersion>) -> Result<Installation> {
-    Ok(Installation::find(wanted, &world.search_path()).map_err(neon_compute::ComputeError::from)?)
+/// Returns the Postgres to run, of the wanted version or the newest, from where the caller looks for it.
+pub(crate) fn find_installation(caller: &Caller, wanted: Option<PgVersion>) -> Result<Installation> {
+    Ok(Installation::find(wanted, &caller.search_path()).map_err(neon_compute::ComputeError::from)?)
 }
 
 /// Returns the `psql` to run.
-pub fn find_psql(world: &dyn World) -> std::result::Result<PathBuf, ApiError> {
-    find_client("psql", None, &world.search_path()).ok_or_else(|| {
+pub fn find_psql(caller: &Caller) -> std::result::Result<PathBuf, ApiError> {
+    find_client("psql", None, &caller.search_path()).ok_or_else(|| {
         ApiError::from(RepoError::refused(
             "psql was not found",
             "install Postgres's client programs (postgresql-client), or use 'neon uri' with another client",
@@ -80,6 +82,11 @@ pub(crate) fn control_state(pgdata: &Path) -> Option<DbState> {
         .and_then(|control| control.state())
 }
 
+/// Returns the control file of a directory; nothing when it cannot be read.
+pub(crate) fn control_bytes(pgdata: &Path) -> Option<Vec<u8>> {
+    std::fs::read(pgdata.join("global/pg_control")).ok()
+}
+
 /// Returns the history file's entries of a path: every timeline number before the last, with where it was left.
 pub(crate) fn history_of(path: &[Fork]) -> TimelineHistory {
     let entries = path
@@ -99,7 +106,7 @@ impl Repository {
     /// like any other, of which we never hear again).
     pub(crate) fn number_of_its_own(&self, place: &Place, reason: &str) -> Result<(u32, TimelineHistory)> {
         let parent = place.path.last().map_or(1, |fork| fork.tli);
-        let tli = tli::fork_tli(parent, world::new_timeline_id(&*self.world)).ok_or(RepoError::NoTli)?;
+        let tli = tli::fork_tli(parent, world::new_timeline_id(self.world())).ok_or(RepoError::NoTli)?;
         let mut history = history_of(&place.path);
         history.entries.push(HistoryEntry {
             tli: parent,
@@ -135,7 +142,12 @@ impl Repository {
         };
         let built = report(progress, |tell| {
             DataDirectory::build(&source, &pgdata, boot, tell)
-        })?;
+        });
+        if built.is_err() {
+            // Of an endpoint that never was nothing is left; what is there of another one stays.
+            let _ = std::fs::remove_dir(directory_of(&self.neon_dir, name));
+        }
+        let built = built?;
         if aside.exists() {
             // It goes when the new one has been stopped properly (law 8): until then it is the last witness of what died in it.
             neon_compute::carry_configuration(&aside, &pgdata)?;
@@ -161,8 +173,14 @@ impl Repository {
     }
 
     /// Starts Postgres in an endpoint's data directory and waits until it answers.
-    pub(crate) fn run_postgres(&self, name: &str, version: PgVersion, run: &Run) -> Result<Started> {
-        let installation = find_installation(&*self.world, Some(version))?;
+    pub(crate) fn run_postgres(
+        &self,
+        name: &str,
+        installation: &Installation,
+        run: &Run,
+        progress: &dyn ProgressSink,
+    ) -> Result<Started> {
+        let version = installation.version();
         let pgdata = pgdata_of(&self.neon_dir, name);
         let wanted = EndpointSettings {
             name: name.to_owned(),
@@ -187,16 +205,17 @@ impl Repository {
         // None of ours runs there: a pid file that is left may name anybody, and Postgres would wait for that one to end.
         neon_compute::kill_everything(&pgdata)?;
         let mut postmaster = Postmaster::start(&Start {
-            installation: &installation,
+            installation,
             pgdata: &pgdata,
             port: run.port,
             socket_dir: &run.socket_directory,
             log: &pgdata.with_file_name("postgres.log"),
+            locale: &self.caller.locale,
             pinned: &pinned,
         })?;
-        if let Err(error) = postmaster.wait_ready(START_PATIENCE) {
+        if let Err(error) = wait_ready(&mut postmaster, progress) {
             let _ = postmaster.stop_now(STOP_PATIENCE);
-            return Err(error.into());
+            return Err(error);
         }
         let notes = told(pinned.switched_off.iter().map(|off| {
             format!(
@@ -253,6 +272,26 @@ pub(crate) fn told(remarks: impl ExactSizeIterator<Item = String>) -> Vec<String
     told
 }
 
+/// Waits until a server accepts connections, as long as somebody waits for that.
+fn wait_ready(postmaster: &mut Postmaster, progress: &dyn ProgressSink) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match postmaster.wait_ready(START_LOOK) {
+            Err(ComputeError::NotReady { pid, log, .. }) => {
+                if progress.cancelled() {
+                    return Err(RepoError::Interrupted);
+                }
+                let waited = began.elapsed();
+                if waited > START_PATIENCE {
+                    let seconds = waited.as_secs();
+                    return Err(ComputeError::NotReady { pid, seconds, log }.into());
+                }
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// Writes `neon.conf` beside a data directory: the user's `postgresql.conf`, and whether autovacuum is held back.
 pub(crate) fn write_configuration(pgdata: &Path, autovacuum: bool) -> Result<PathBuf> {
     let path = pgdata.with_file_name("neon.conf");
@@ -268,7 +307,7 @@ pub(crate) fn write_configuration(pgdata: &Path, autovacuum: bool) -> Result<Pat
     Ok(path)
 }
 
-/// Runs `work` with a listener that passes bytes on to `progress`.
+/// Runs `work` with a listener that passes bytes on to `progress`, and ends it when nobody waits for the result any more.
 pub(crate) fn report<T>(
     progress: &mut dyn ProgressSink,
     work: impl FnOnce(neon_compute::Progress<'_>) -> neon_compute::Result<T>,
@@ -281,10 +320,9 @@ pub(crate) fn report<T>(
             total,
             unit: "bytes".into(),
         };
-        shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .report(&report);
+        let mut progress = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.report(&report);
+        !progress.cancelled()
     };
     Ok(work(&tell)?)
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, and what to tell the user about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neon_compute::ComputeError;
@@ -12,6 +12,7 @@ use neon_transport::TransportError;
 use neon_types::{CommitId, Lsn, ObjectId};
 
 use crate::api::ApiError;
+use crate::moment::MomentError;
 use crate::revision::RevisionError;
 
 /// Shorthand for results of this crate.
@@ -23,6 +24,12 @@ pub enum RepoError {
     /// There is a repository already.
     #[error("{} is a repository already", .0.display())]
     AlreadyARepository(PathBuf),
+    /// The directory that is to get a repository belongs to Postgres.
+    #[error("{} is a data directory of Postgres", .0.display())]
+    InsideADataDirectory(PathBuf),
+    /// A path origin has no repository.
+    #[error("there is no repository in {}", .0.display())]
+    NoRepository(PathBuf),
     /// The target directory holds something.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
@@ -48,6 +55,22 @@ pub enum RepoError {
         /// What they could be.
         candidates: Vec<CommitId>,
     },
+    /// Refs of several kinds have this name.
+    #[error("'{name}' is ambiguous: it is {}", meanings.join(" and "))]
+    AmbiguousName {
+        /// The name.
+        name: String,
+        /// Each of the refs, with its kind.
+        meanings: Vec<String>,
+    },
+    /// No read-only endpoint was started at that position.
+    #[error("no read-only endpoint runs at '{rev}' ({lsn})")]
+    NotShown {
+        /// The revision.
+        rev: String,
+        /// Where that is.
+        lsn: Lsn,
+    },
     /// The commit has fewer ancestors.
     #[error("'{base}' has only {available} commits before it")]
     NoSuchAncestor {
@@ -71,8 +94,8 @@ pub enum RepoError {
     BeforeBeginning {
         /// What was asked.
         what: String,
-        /// First readable position.
-        start: Lsn,
+        /// First readable position, with its time where a time was asked for.
+        start: String,
     },
     /// No such branch.
     #[error("there is no branch '{0}'")]
@@ -170,6 +193,9 @@ pub enum RepoError {
     /// The connection to another repository.
     #[error(transparent)]
     Transport(#[from] neon_transport::TransportError),
+    /// The daemon of a repository on this machine.
+    #[error("{0}")]
+    Neighbour(ApiError),
     /// The operating system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -180,6 +206,9 @@ pub enum RepoError {
         /// What it said.
         source: io::Error,
     },
+    /// Nobody waits for the result any more.
+    #[error("interrupted")]
+    Interrupted,
     /// A request makes no sense as it is.
     #[error("{message}")]
     Refused {
@@ -213,14 +242,35 @@ impl RepoError {
         }
     }
 
+    /// Returns true when it only says that nobody waits for the result any more, whoever noticed it.
+    fn is_interruption(&self) -> bool {
+        use neon_pagestore::PageStoreError;
+        let of_import = |error: &ImportError| matches!(error, ImportError::Interrupted);
+        match self {
+            RepoError::Interrupted
+            | RepoError::Compute(ComputeError::Interrupted)
+            | RepoError::Pages(PageStoreError::Interrupted) => true,
+            RepoError::Pages(PageStoreError::Import(error)) => of_import(error),
+            RepoError::Import(error) => of_import(error),
+            _ => false,
+        }
+    }
+
     fn code(&self) -> &'static str {
+        if self.is_interruption() {
+            return "interrupted";
+        }
         match self {
             RepoError::AlreadyARepository(_) => "already_a_repository",
+            RepoError::InsideADataDirectory(_) => "data_directory",
+            RepoError::NoRepository(_) => "not_a_repository",
             RepoError::NotEmpty(_) => "not_empty",
             RepoError::Format { .. } => "format",
             RepoError::Revision(_) => "bad_revision",
             RepoError::UnknownRevision(_) => "unknown_revision",
             RepoError::AmbiguousRevision { .. } => "ambiguous_revision",
+            RepoError::AmbiguousName { .. } => "ambiguous_name",
+            RepoError::NotShown { .. } => "not_running",
             RepoError::NoSuchAncestor { .. } => "no_such_ancestor",
             RepoError::BeyondEnd { .. } => "beyond_end",
             RepoError::BeforeBeginning { .. } => "before_beginning",
@@ -245,10 +295,12 @@ impl RepoError {
             RepoError::Pages(_) => "pages",
             RepoError::Import(_) => "import",
             RepoError::Compute(_) => "compute",
+            RepoError::Interrupted => "interrupted",
             RepoError::Remote(RemoteError::Transport(error)) | RepoError::Transport(error) => {
                 transport_code(error)
             }
             RepoError::Remote(_) => "remote",
+            RepoError::Neighbour(_) => "neighbour",
             RepoError::Io { .. } => "io",
             RepoError::Refused { .. } => "refused",
         }
@@ -256,13 +308,24 @@ impl RepoError {
 
     /// Returns what to do next, when there is something to advise.
     pub fn hint(&self) -> Option<String> {
+        if self.is_interruption() {
+            return Some(
+                "run the same command again: what arrived whole is kept, nothing is half-made".to_owned(),
+            );
+        }
         if let Some(hint) = room_hint(self) {
             return Some(hint.to_owned());
         }
         let hint = match self {
             RepoError::AlreadyARepository(_) => "work in it, or name another directory: neon init DIR".into(),
+            RepoError::InsideADataDirectory(pgdata) => format!(
+                "to take it in, name another directory for the repository: neon init DIR --from {}",
+                pgdata.display()
+            ),
+            RepoError::NoRepository(path) => no_repository_hint(path),
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
             RepoError::Format { .. } => "upgrade neon".into(),
+            RepoError::Revision(RevisionError::NotATime(error)) => moment_hint(error).into(),
             RepoError::Revision(_) => {
                 "a revision is main, main@0/16B3748, main~3, v1.0, 3f9a12, cloud/main or main@{2 hours ago}"
                     .into()
@@ -271,6 +334,10 @@ impl RepoError {
                 "'neon branch', 'neon tag' and 'neon log' list what there is".into()
             }
             RepoError::AmbiguousRevision { .. } => "give more digits".into(),
+            RepoError::AmbiguousName { meanings, .. } => format!("say {}", meanings.join(" or ")),
+            RepoError::NotShown { rev, .. } => {
+                format!("start one: neon start '{rev}'; 'neon status' lists what runs")
+            }
             RepoError::NoSuchAncestor { base, .. } => format!("'neon log {base}' lists them"),
             RepoError::BeyondEnd { end, base, .. } => format!("the newest position is {base}@{end}"),
             RepoError::BeforeBeginning { start, .. } => format!("the oldest readable position is {start}"),
@@ -307,9 +374,38 @@ impl RepoError {
             RepoError::Compute(error) => return compute_hint(error),
             RepoError::Import(error) => return import_hint(error),
             RepoError::Transport(error) => return error.hint(),
+            RepoError::Neighbour(error) => return error.hint.clone(),
             _ => return None,
         };
         Some(hint)
+    }
+}
+
+/// Returns what somebody may have meant by a path where no repository is.
+fn no_repository_hint(path: &Path) -> String {
+    let inside = path
+        .ancestors()
+        .find(|above| above.join(".neon/config.toml").is_file());
+    match inside {
+        _ if crate::is_data_directory(path) => {
+            format!("it is a data directory of Postgres: neon init DIR --from {}", path.display())
+        }
+        Some(inside) => format!("did you mean {}?", inside.display()),
+        None if !path.exists() => "there is no such directory; name one that holds .neon/, or postgresql://USER@HOST:PORT/REPOSITORY".into(),
+        None => "name the directory that holds .neon/, or postgresql://USER@HOST:PORT/REPOSITORY".into(),
+    }
+}
+
+fn moment_hint(error: &MomentError) -> &'static str {
+    match error {
+        MomentError::Unreadable(_) => {
+            "write main@{2026-01-01 12:00:00+01}, {2026-01-01 12:00 Europe/Berlin}, {12:00}, {2 hours ago} or {@1767265200}; \
+             'neon --help' says more"
+        }
+        MomentError::NoZone(_) => {
+            "write a name of the tz database, as Europe/Berlin, or an offset, as +01:00; 'neon --help' says which abbreviations are known"
+        }
+        MomentError::TwoZones(_) => "write the offset or the zone alone",
     }
 }
 
@@ -386,6 +482,17 @@ fn import_hint(error: &ImportError) -> Option<String> {
 
 impl From<RepoError> for ApiError {
     fn from(error: RepoError) -> ApiError {
+        if let RepoError::Neighbour(error) = error {
+            return error;
+        }
+        if error.is_interruption() {
+            return ApiError {
+                code: error.code().to_owned(),
+                message: "interrupted".to_owned(),
+                caused_by: Vec::new(),
+                hint: error.hint(),
+            };
+        }
         let mut caused_by = Vec::new();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {

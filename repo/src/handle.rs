@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::api::{ApiError, Done, ProgressSink, Request, Response, Setting};
+use crate::api::{ApiError, Caller, Done, ProgressSink, Request, Response, Setting};
 use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
-    /// Carries out one command. Called from blocking threads, several at a time; commands that move refs, timelines or
+    /// Carries out one command in the world of its caller. Called from blocking threads, several at a time; commands that move refs, timelines or
     /// endpoints wait for each other.
     pub fn handle(
-        self: &Arc<Self>,
+        &self,
         request: Request,
+        caller: &Caller,
         progress: &mut dyn ProgressSink,
     ) -> std::result::Result<Response, ApiError> {
-        self.dispatch(request, progress).map_err(ApiError::from)
+        let repository = Arc::new(self.seen_by(caller));
+        repository.dispatch(request, progress).map_err(ApiError::from)
     }
 
     fn dispatch(self: &Arc<Self>, request: Request, progress: &mut dyn ProgressSink) -> Result<Response> {
@@ -50,7 +52,7 @@ impl Repository {
             Request::Fetch(transfer) => return self.fetch(&transfer, progress).map(Response::Transferred),
             _ => {}
         }
-        let _exclusive = self.exclusive();
+        let _exclusive = self.exclusive_unless_cancelled(progress)?;
         match request {
             Request::Start { rev, port } => {
                 self.start(rev.as_deref(), port, progress).map(Response::Endpoint)
@@ -78,7 +80,6 @@ impl Repository {
             Request::OriginRename { old, new } => self.rename_origin(&old, &new).map(Response::Done),
             Request::OriginSetUrl { name, uri } => self.set_origin_uri(&name, &uri).map(Response::Done),
             Request::ConfigSet { key, value } => self.config_set(&key, value.as_deref()),
-            Request::Shutdown => Ok(Response::Done(Done::default())),
             _ => Err(RepoError::refused("this request has no answer", "upgrade neon")),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use neon_objects::ancestry::{self, Line};
-use neon_objects::{Commit, Environment, Fork as Step};
+use neon_objects::{Commit, Environment, Fork as Step, MAX_DIGESTS, WalDigest};
 use neon_pagestore::Timeline;
 use neon_types::{CommitId, Lsn, Position};
 
@@ -98,7 +98,7 @@ impl Repository {
                 continues.passes(&position)
                     && (position.timeline == id || timeline.ancestor().is_some_and(|fork| fork == position))
             });
-            if own && state.writer == self.writer {
+            if own && state.writer == self.writer() {
                 return Ok(Some(timeline));
             }
             if own {
@@ -163,13 +163,13 @@ impl Repository {
             checkpoint: timeline
                 .checkpoint_state(position.lsn)?
                 .encode(timeline.version()),
-            digests: timeline.digests(since, position.lsn)?,
+            digests: newest(timeline.digests(since, position.lsn)?),
             parents: parent.map(|(id, _)| id).into_iter().collect(),
             system_id: timeline.state().system_id,
             environment,
             settings,
             author,
-            time: self.world.now(),
+            time: self.world().now(),
             message,
         };
         Ok(self.objects.write_commit(&commit)?)
@@ -188,6 +188,12 @@ impl Repository {
             .scan_relations(place.lsn, &mut |_, size| blocks += u64::from(size.size))?;
         Ok(blocks * neon_postgres::BLCKSZ as u64)
     }
+}
+
+/// Returns as many of the digests as a commit may have.
+fn newest(mut digests: Vec<WalDigest>) -> Vec<WalDigest> {
+    digests.drain(..digests.len().saturating_sub(MAX_DIGESTS));
+    digests
 }
 
 /// Returns true when a record of the timeline that ends after `since` makes history.

@@ -1,22 +1,18 @@
 //! Making a repository: from initdb, or from a cleanly stopped data directory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use neon_compute::{InitOptions, Installation, ServerEnvironment};
-use neon_objects::{Config, Environment, Expect, RefEdit, RepoLock, durable};
+use neon_objects::{Environment, Expect, RefEdit, durable};
 use neon_pagestore::import;
 use neon_postgres::PgVersion;
 
 use crate::api::{ApiError, Init, Made, Progress, ProgressSink};
-use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::repository::{OpenOptions, Repository, branch_ref};
-use crate::world;
-
-/// Branch that `init` makes.
-const FIRST_BRANCH: &str = "main";
+use crate::unfinished::{FIRST_BRANCH, Making, Unfinished, password};
 
 /// Makes a repository in `request.directory`. What was begun is removed when it fails.
 pub fn init(
@@ -36,6 +32,13 @@ fn init_or_fail(
 ) -> Result<Made> {
     neon_compute::refuse_root()?;
     // Everything that can be refused is, before anything is made.
+    if let Some(pgdata) = request
+        .directory
+        .ancestors()
+        .find(|above| is_data_directory(above))
+    {
+        return Err(RepoError::InsideADataDirectory(pgdata.to_owned()));
+    }
     let source = match &request.from {
         Some(pgdata) => {
             let pgdata = fs::canonicalize(pgdata).map_err(RepoError::io("enter", pgdata))?;
@@ -57,9 +60,9 @@ fn init_or_fail(
             })
             .transpose()?,
     };
-    let installation = crate::directory::find_installation(&*options.world, wanted)?;
-    let skeleton = Skeleton::make(&request.directory, options)?;
-    let repository = skeleton.open(options, runtime)?;
+    let installation = crate::directory::find_installation(&options.caller, wanted)?;
+    let mut unfinished = Unfinished::begin(&request.directory, &Making::Anew, options)?;
+    let repository = unfinished.open(options, runtime)?;
     let source = match source {
         Some(source) => source,
         None => {
@@ -67,7 +70,7 @@ fn init_or_fail(
                 "running initdb of Postgres {}",
                 installation.version().major()
             ));
-            let pgdata = skeleton.neon_dir.join("tmp-initdb");
+            let pgdata = unfinished.initdb();
             let defaults = InitOptions::default();
             neon_compute::initdb(
                 &installation,
@@ -78,6 +81,9 @@ fn init_or_fail(
                     password: Some(repository.verifier()?),
                 },
             )?;
+            if progress.cancelled() {
+                return Err(RepoError::Interrupted);
+            }
             import::inspect(&pgdata)?
         }
     };
@@ -88,6 +94,7 @@ fn init_or_fail(
             total,
             unit: "bytes".into(),
         });
+        !progress.cancelled()
     })?;
     let environment = environment(&installation, &timeline.state());
     let settings = fs::read_to_string(source.pgdata.join("postgresql.auto.conf")).unwrap_or_default();
@@ -102,7 +109,7 @@ fn init_or_fail(
         Some(pgdata) => format!("import of {}", pgdata.display()),
         None => format!("initdb of Postgres {}", installation.version().major()),
     };
-    let author = repository.author(request.author.as_deref())?;
+    let author = repository.author(None)?;
     let commit = repository.make_commit(&place, None, environment, settings, author, message)?;
     repository.move_refs(
         &[RefEdit {
@@ -113,7 +120,7 @@ fn init_or_fail(
         "init",
     )?;
     let made = Made {
-        directory: repository.directory(),
+        directory: request.directory.clone(),
         repository: repository.config()?.repository(),
         branch: FIRST_BRANCH.to_owned(),
         commit: Some(commit),
@@ -125,8 +132,15 @@ fn init_or_fail(
             Vec::new()
         },
     };
-    skeleton.keep();
+    unfinished.finish()?;
+    // The lock is held up to here: who dies before the name is durable is known to have died.
+    drop(repository);
     Ok(made)
+}
+
+/// Returns true for a directory that Postgres made to keep a cluster in.
+pub fn is_data_directory(directory: &Path) -> bool {
+    directory.join("PG_VERSION").is_file() && directory.join("global/pg_control").is_file()
 }
 
 /// Returns what a commit says of where its pages were made.
@@ -144,88 +158,6 @@ fn environment(installation: &Installation, state: &neon_pagestore::TimelineStat
     }
 }
 
-/// A `.neon/` without history; removed again unless it is kept.
-pub(crate) struct Skeleton {
-    pub(crate) neon_dir: PathBuf,
-    made_directory: Option<PathBuf>,
-    kept: bool,
-}
-
-impl Skeleton {
-    /// Makes the directories, an id, a configuration and HEAD in `directory`.
-    pub(crate) fn make(directory: &Path, options: &OpenOptions) -> Result<Skeleton> {
-        let neon_dir = directory.join(".neon");
-        if neon_dir.exists() {
-            return Err(RepoError::AlreadyARepository(directory.to_owned()));
-        }
-        let made_directory = (!directory.exists()).then(|| directory.to_owned());
-        make_durably(&neon_dir)?;
-        let skeleton = Skeleton {
-            neon_dir,
-            made_directory,
-            kept: false,
-        };
-        for inner in [
-            "objects",
-            "refs/heads",
-            "refs/tags",
-            "refs/origins",
-            "timelines",
-            "endpoints",
-            "log",
-        ] {
-            make_durably(&skeleton.neon_dir.join(inner))?;
-        }
-        let password = password(&*options.world);
-        durable::replace(
-            &skeleton.neon_dir.join("password"),
-            format!("{password}\n").as_bytes(),
-            0o600,
-        )?;
-        neon_objects::Refs::open(&skeleton.neon_dir)?.set_head(FIRST_BRANCH)?;
-        // The configuration is what makes the directory a repository: it comes last.
-        Config::create(&skeleton.neon_dir, world::new_repo_id(&*options.world))?;
-        Ok(skeleton)
-    }
-
-    /// Opens what was made.
-    pub(crate) fn open(&self, options: &OpenOptions, runtime: &tokio::runtime::Handle) -> Result<Repository> {
-        let lock = RepoLock::acquire_within(&self.neon_dir, &options.purpose, options.lock_wait)?;
-        Repository::open_locked(&self.neon_dir, lock, options.world.clone(), runtime)
-    }
-
-    /// Keeps it: the work is done.
-    pub(crate) fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Skeleton {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let _ = neon_compute::kill_everything(&pgdata_of(&self.neon_dir, FIRST_BRANCH));
-        let _ = fs::remove_dir_all(&self.neon_dir);
-        if let Some(directory) = &self.made_directory {
-            // Only when nothing else came in meanwhile.
-            let _ = fs::remove_dir(directory);
-        }
-    }
-}
-
-/// Makes a directory, and those above it, that nobody else can enter; their names survive a power cut.
-fn make_durably(directory: &Path) -> Result<()> {
-    let directory = std::path::absolute(directory).map_err(RepoError::io("create", directory))?;
-    durable::create_directories(Path::new("/"), &directory)?;
-    Ok(())
-}
-
-/// Returns a password that needs no quoting anywhere: 32 hex digits, 128 random bits.
-fn password(world: &dyn world::World) -> String {
-    neon_types::RepoId(world.random()).to_string()
-}
-
 impl Repository {
     /// Returns the password of the superuser of this repository's endpoints.
     pub(crate) fn password(&self) -> Result<String> {
@@ -233,7 +165,7 @@ impl Repository {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let password = password(&*self.world);
+                let password = password(self.world());
                 durable::replace(&path, format!("{password}\n").as_bytes(), 0o600)?;
                 Ok(password)
             }

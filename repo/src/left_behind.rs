@@ -20,7 +20,12 @@ pub(crate) fn make_durable(neon_dir: &Path) -> Result<()> {
     sync_directories(&neon_dir.join("objects"))?;
     let endpoints = neon_dir.join("endpoints");
     sync(&endpoints, &|path| path.parent() == Some(&endpoints))?;
-    sync(neon_dir, &|_| false)
+    sync(neon_dir, &|_| false)?;
+    // Its own name, too: it may just have been made.
+    match neon_dir.parent() {
+        Some(directory) => Ok(neon_objects::durable::sync_directory(directory)?),
+        None => Ok(()),
+    }
 }
 
 /// Makes a directory durable with its files, and with the directories in it that `enters` is true for.

@@ -3,7 +3,9 @@
 //! [`Repository::handle`] carries out one [`api::Request`]; everything else here is what it takes.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod acceptance;
 pub mod api;
+mod attest;
 mod backlog;
 mod branches;
 mod by_name;
@@ -26,6 +28,9 @@ mod instance;
 mod layers;
 mod left_behind;
 mod log;
+mod moment;
+mod naming;
+pub mod neighbours;
 mod origins;
 mod parents;
 mod peer;
@@ -43,6 +48,8 @@ mod tags;
 mod tail;
 mod tli;
 mod transfer;
+mod turns;
+mod unfinished;
 mod usage;
 pub mod wal;
 pub mod world;
@@ -52,9 +59,10 @@ pub use clone::{clone, create_empty};
 pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
-pub use init::init;
+pub use init::{init, is_data_directory};
 /// Lengths of time and amounts of bytes as people write them.
 pub use neon_objects::config::span;
 /// The redo oracle, for `neon dev oracle`.
 pub use neon_redo::oracle;
 pub use repository::{OpenOptions, Repository};
+pub use transfer::REFUSED;

@@ -9,6 +9,7 @@ use neon_types::CommitId;
 use crate::api;
 use crate::error::Result;
 use crate::history::Place;
+use crate::naming::spelled_out;
 use crate::repository::Repository;
 use crate::revision::timestamptz_text;
 
@@ -71,9 +72,19 @@ impl Repository {
     }
 
     fn ref_names(&self) -> Result<HashMap<CommitId, Vec<String>>> {
+        let refs = self.refs.list("refs/")?;
+        let mut namesakes: HashMap<String, u32> = HashMap::new();
+        for name in refs.keys() {
+            *namesakes.entry(name.short()).or_default() += 1;
+        }
         let mut names: HashMap<CommitId, Vec<String>> = HashMap::new();
-        for (name, id) in self.refs.list("refs/")? {
-            names.entry(id).or_default().push(name.short());
+        for (name, id) in refs {
+            let short = name.short();
+            let shown = match namesakes.get(&short) {
+                Some(1) => short,
+                _ => spelled_out(&name),
+            };
+            names.entry(id).or_default().push(shown);
         }
         Ok(names)
     }

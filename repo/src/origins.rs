@@ -25,7 +25,7 @@ impl Repository {
     pub(crate) fn add_origin(&self, name: &str, uri: &str) -> Result<api::Done> {
         check_uri(uri)?;
         let mut config = self.config()?;
-        config.add_origin(name, &crate::transfer::absolute(uri, &self.directory()))?;
+        config.add_origin(name, &crate::transfer::absolute(uri, self.caller.directory()))?;
         config.save()?;
         Ok(api::Done {
             notes: vec![format!("origin {name} is {}", hide_password(uri))],
@@ -86,7 +86,7 @@ impl Repository {
     pub(crate) fn set_origin_uri(&self, name: &str, uri: &str) -> Result<api::Done> {
         check_uri(uri)?;
         let mut config = self.config()?;
-        config.set_origin_uri(name, uri)?;
+        config.set_origin_uri(name, &crate::transfer::absolute(uri, self.caller.directory()))?;
         config.save()?;
         Ok(api::Done {
             notes: vec![format!("origin {name} is {}", hide_password(uri))],

@@ -4,12 +4,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use neon_objects::ancestry::Line;
-use neon_objects::{Expect, ObjectsError, RefEdit, Staging, Used};
-use neon_pagestore::{AcceptPart, PageStoreError, ReceivedTimeline, SlicePart};
+use neon_objects::{Commit, Expect, ObjectsError, RefEdit, Staging, Used};
+use neon_pagestore::{PageStoreError, SlicePart};
 use neon_remotes::{
-    Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, Options, Part,
-    PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError, Sink, Source, Step,
-    TimelineFacts, stretches,
+    Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, MAX_ATTESTATIONS,
+    Options, Part, PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError,
+    Sink, Source, Step, TimelineFacts, stretches,
 };
 use neon_transport::Channel;
 use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId};
@@ -103,6 +103,10 @@ impl Catalog for Repository {
         }
     }
 
+    fn check_claims(&self, commit: &Commit) -> Local<()> {
+        self.check_claimed(commit)
+    }
+
     fn ladders(&self, path: &[Step], end: Lsn) -> Local<Vec<Ladder>> {
         let mut ladders = Vec::new();
         for (step, upto) in stretches(path, end) {
@@ -181,6 +185,12 @@ impl Source for Repository {
                 });
             }
             let state = timeline.state();
+            let attestations = if is_there {
+                Vec::new()
+            } else {
+                let most = (MAX_ATTESTATIONS / request.path.len().max(1)).max(1);
+                self.attestations(&timeline, from.unwrap_or(step.start), upto, most)?
+            };
             plan.timelines.push(TimelineFacts {
                 id: step.timeline,
                 ancestor: timeline.ancestor(),
@@ -188,6 +198,7 @@ impl Source for Repository {
                 writer: state.writer,
                 start: timeline.start(),
                 facts: state.facts(),
+                attestations,
             });
             if is_there {
                 continue;
@@ -309,19 +320,18 @@ impl Sink for Repository {
         Ok(possession)
     }
 
+    fn check_timelines(&self, commit: &Commit, timelines: &[TimelineFacts]) -> Local<()> {
+        self.check_offered(commit, timelines)
+    }
+
     fn staged(&self, part: &Part) -> Local<u64> {
         // What is here already is not sent: it must stay until it is taken in.
         if self.objects.touch(part.id) {
             return Ok(part.len);
         }
-        let incoming = self.objects.incoming().map_err(objects)?;
-        Ok(incoming
-            .iter()
-            .find(|incoming| incoming.id == part.id)
-            .map_or(0, |incoming| {
-                // Whole but not verified: the last byte is asked for again, and finishing decides.
-                incoming.len.min(part.len.saturating_sub(1))
-            }))
+        // Whole but not verified: the last byte is asked for again, and finishing decides.
+        let staged = self.objects.staged(part.id).map_err(objects)?;
+        Ok(staged.min(part.len.saturating_sub(1)))
     }
 
     fn stage(&self, part: &Part) -> Local<Box<dyn PartWriter>> {
@@ -329,45 +339,8 @@ impl Sink for Repository {
         Ok(Box::new(Arriving(staging)))
     }
 
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Local<()> {
-        let _exclusive = self.exclusive();
-        for facts in &acceptance.timelines {
-            if !self.use_timeline(facts.id) {
-                self.pages
-                    .create_received(&ReceivedTimeline {
-                        id: facts.id,
-                        ancestor: facts.ancestor,
-                        tli: facts.tli,
-                        writer: facts.writer,
-                        start: facts.start,
-                        facts: facts.facts.clone(),
-                    })
-                    .map_err(pages)?;
-            }
-        }
-        let all = stretches(&acceptance.path, acceptance.position.lsn);
-        let total = all.len() as u64;
-        for (done, (step, upto)) in (0u64..).zip(all) {
-            progress(done, total);
-            let timeline = self.pages.get(step.timeline).map_err(pages)?;
-            let parts: Vec<AcceptPart> = acceptance
-                .parts
-                .iter()
-                .filter(|part| part.kind.timeline() == Some(step.timeline))
-                .filter_map(|part| match part.kind {
-                    PartKind::Layer { range, .. } => Some(AcceptPart::Layer {
-                        id: LayerId(part.id),
-                        range,
-                    }),
-                    PartKind::Wal { range, .. } => Some(AcceptPart::Wal { id: part.id, range }),
-                    PartKind::Commit => None,
-                })
-                .collect();
-            timeline.accept(upto, &parts).map_err(pages)?;
-            self.compactor.wake(&timeline);
-        }
-        progress(total, total);
-        self.check_arrived(acceptance)
+    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64) -> bool) -> Local<()> {
+        self.take_in_arrived(acceptance, progress)
     }
 
     fn move_branch(&self, step: &BranchMove) -> Local<()> {
@@ -411,6 +384,7 @@ impl Sink for Repository {
             }],
             step.why,
         )?;
+        self.name_a_head(&step.branch)?;
         Ok(())
     }
 }
@@ -422,25 +396,11 @@ impl Repository {
         uses.using(Used::Timeline(id), || self.pages.contains(id))
     }
 
-    /// The commit that arrived must be what our own reading of its position says (law 6).
-    fn check_arrived(&self, acceptance: &Acceptance) -> Local<()> {
-        let commit = Repository::commit(self, acceptance.target)?;
-        let timeline = self.pages.get(commit.position.timeline).map_err(pages)?;
-        let missing = |missing: &str| LocalError::NotReadable {
-            position: commit.position,
-            missing: missing.to_owned(),
-        };
-        let span = timeline.record_at_or_before(commit.position.lsn).map_err(pages)?;
-        if span.end != commit.position.lsn || span.start != commit.prev_record {
-            return Err(missing("the record that the commit says ends there"));
-        }
-        if timeline
-            .checkpoint_state(commit.position.lsn)
-            .map_err(pages)?
-            .encode(timeline.version())
-            != commit.checkpoint
-        {
-            return Err(missing("the checkpoint state that the commit signs off"));
+    /// Makes a branch the default of other commands when there is none: the first that is pushed to a new repository.
+    fn name_a_head(&self, branch: &str) -> Local<()> {
+        let head = self.refs.head().map_err(objects)?;
+        if self.refs.get(&branch_ref(&head)?).map_err(objects)?.is_none() {
+            self.refs.set_head(branch).map_err(objects)?;
         }
         Ok(())
     }

@@ -1,20 +1,27 @@
 //! An open repository: its stores, its lock, and who may write.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, RepoLock, WriterKey};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RepoId, TimelineId};
 
+use crate::api::{Caller, ProgressSink};
 use crate::clock::Clock;
 use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
-use crate::instance;
+use crate::instance::Instance;
 use crate::left_behind;
-use crate::world::SharedWorld;
+use crate::moment;
+use crate::neighbours::Neighbours;
+use crate::turns::Turns;
+use crate::world::{SharedWorld, World};
 
 /// Format of the directory that this program reads and writes.
 pub const FORMAT: i64 = 1;
@@ -24,31 +31,70 @@ pub const FORMAT: i64 = 1;
 pub struct OpenOptions {
     /// What for, for those who wait for the lock: `daemon`, `push`...
     pub purpose: String,
-    /// Time, randomness, environment.
+    /// Time, randomness.
     pub world: SharedWorld,
+    /// Who opens it: whose world holds for what is done without a request of somebody else.
+    pub caller: Arc<Caller>,
+    /// How the daemons of other repositories are reached, and that of this one, if it has the lock.
+    pub neighbours: Arc<dyn Neighbours>,
     /// How long to wait for the lock.
     pub lock_wait: Duration,
 }
 
-/// An open repository. One process at a time has one open; threads share it.
+/// How often whoever waits for the lock tries.
+const LOCK_POLL: Duration = Duration::from_millis(25);
+/// How often a command tries whether it is its turn.
+const TURN_POLL: Duration = Duration::from_millis(5);
+
+/// An open repository as one caller sees it. One process at a time has one open; threads, and callers, share it.
+#[derive(Clone)]
 pub struct Repository {
+    open: Arc<Open>,
+    pub(crate) caller: Arc<Caller>,
+}
+
+/// What all callers of an open repository share.
+pub struct Open {
     pub(crate) neon_dir: PathBuf,
     pub(crate) objects: Arc<ObjectStore>,
     pub(crate) refs: Refs,
     pub(crate) pages: PageStore,
-    pub(crate) world: SharedWorld,
+    pub(crate) options: OpenOptions,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) endpoints: Endpoints,
     pub(crate) compactor: Arc<Compactor>,
-    /// Held by every command that moves refs, timelines or endpoints.
-    pub(crate) commands: Mutex<()>,
-    /// Held by the one that collects garbage.
-    pub(crate) collecting: Mutex<()>,
+    /// Who has to wait for whom.
+    pub(crate) turns: Turns,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
-    pub(crate) writer: RepoId,
-    /// Device and inode of the `.neon/`.
-    place: String,
-    _lock: RepoLock,
+    pub(crate) key: WriterKey,
+    lock: RepoLock,
+}
+
+impl OpenOptions {
+    /// Takes the lock of the repository at `neon_dir`. Whoever has it is waited for; a daemon that is idle is asked to give it up.
+    fn lock(&self, neon_dir: &Path) -> Result<RepoLock> {
+        let began = Instant::now();
+        let mut asked = false;
+        loop {
+            match RepoLock::try_acquire(neon_dir, &self.purpose) {
+                Err(ObjectsError::Locked { .. }) if began.elapsed() < self.lock_wait => {}
+                taken => return Ok(taken?),
+            }
+            if !asked {
+                asked = true;
+                self.neighbours.ask_to_yield(neon_dir);
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+}
+
+impl Deref for Repository {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        &self.open
+    }
 }
 
 impl Repository {
@@ -60,14 +106,14 @@ impl Repository {
         options: OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
-        let lock = RepoLock::acquire_within(neon_dir, &options.purpose, options.lock_wait)?;
-        Repository::open_locked(neon_dir, lock, options.world, runtime)
+        let lock = options.lock(neon_dir)?;
+        Repository::open_locked(neon_dir, lock, &options, runtime)
     }
 
     pub(crate) fn open_locked(
         neon_dir: &Path,
         mut lock: RepoLock,
-        world: SharedWorld,
+        options: &OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
         if lock.is_after_a_death() {
@@ -81,34 +127,61 @@ impl Repository {
                 known: FORMAT,
             });
         }
-        let writer = instance::writer(neon_dir, &*world)?;
+        let instance = Instance::look(neon_dir, &*options.world)?;
         // So that the daemon's hourly looks are not the only ones that a jump is told by.
-        Clock::glance(neon_dir, &*world)?;
+        Clock::glance(neon_dir, &*options.world)?;
         let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
         // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
         objects.sweep_temporaries()?;
-        let repository = Repository {
+        let open = Open {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
             pages: PageStore::open_with(neon_dir, Arc::clone(&objects), settings(&config)?)?,
             objects,
-            world,
+            options: options.clone(),
             runtime: runtime.clone(),
             endpoints: Endpoints::default(),
             compactor: Arc::new(Compactor::new(neon_dir)),
-            commands: Mutex::new(()),
-            collecting: Mutex::new(()),
-            writer,
-            place: instance::place(neon_dir)?,
-            _lock: lock,
+            turns: Turns::default(),
+            key: instance.key.clone(),
+            lock,
         };
+        let repository = Repository {
+            open: Arc::new(open),
+            caller: Arc::clone(&options.caller),
+        };
+        repository.take_over(&instance)?;
         repository.apply_wal_windows(&config)?;
         Ok(repository)
     }
 
-    /// Returns false when the repository was moved, or removed, since it was opened: its path leads elsewhere now.
+    /// Returns true as long as the repository is where it was opened: nothing may be written where it is not any more.
     pub fn is_in_place(&self) -> bool {
-        instance::place(&self.neon_dir).is_ok_and(|place| place == self.place)
+        self.lock.is_in_place()
+    }
+
+    /// Returns whose world this is about.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns where time and randomness come from.
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.options.world
+    }
+
+    /// Returns the repository as another caller sees it.
+    pub fn seen_by(&self, caller: &Caller) -> Repository {
+        Repository {
+            open: Arc::clone(&self.open),
+            caller: Arc::new(caller.clone()),
+        }
+    }
+
+    /// Returns what time it is, in the zone of the caller; a zone that is not known here is UTC, as for every other program.
+    pub(crate) fn now(&self) -> Zoned {
+        let now = Timestamp::from_microsecond(self.world().now()).unwrap_or(Timestamp::UNIX_EPOCH);
+        now.to_zoned(moment::of_variable(&self.caller.zone).unwrap_or(TimeZone::UTC))
     }
 
     /// Returns the directory that holds `.neon/`.
@@ -134,7 +207,7 @@ impl Repository {
     /// Returns the given branch, or HEAD's.
     pub(crate) fn branch_or_head(&self, branch: Option<&str>) -> Result<String> {
         match branch {
-            Some(name) => Ok(name.to_owned()),
+            Some(name) => self.branch_meant(name),
             None => Ok(self.refs.head()?),
         }
     }
@@ -166,11 +239,11 @@ impl Repository {
     /// Moves refs, all or none, and writes the reflog.
     pub(crate) fn move_refs(&self, edits: &[RefEdit], why: &str) -> Result<()> {
         self.refs
-            .edit(edits, &self.author(None)?, why, self.world.now())?;
+            .edit(edits, &self.author(None)?, why, self.world().now())?;
         Ok(())
     }
 
-    /// Returns the author of what is done now: as given, as configured for the repository, as the world says.
+    /// Returns the author of what is done now: as given, as configured for the repository, as the caller's own defaults say.
     pub(crate) fn author(&self, given: Option<&str>) -> Result<String> {
         if let Some(author) = given {
             return Ok(author.to_owned());
@@ -178,15 +251,31 @@ impl Repository {
         Ok(self
             .config()?
             .get("user.author")?
-            .unwrap_or_else(|| self.world.default_author()))
+            .unwrap_or_else(|| self.caller.author.clone()))
     }
 
     /// Takes the right to move refs, timelines and endpoints.
     pub(crate) fn exclusive(&self) -> std::sync::MutexGuard<'_, ()> {
-        // A command that panicked left nothing half-made: every step of a command is durable or absent by itself.
-        self.commands
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.turns.commands()
+    }
+
+    /// Returns the id under which this directory writes timelines.
+    pub(crate) fn writer(&self) -> RepoId {
+        self.key.id()
+    }
+
+    /// The same for a command that somebody waits for: others may take long.
+    pub(crate) fn exclusive_unless_cancelled(
+        &self,
+        progress: &dyn ProgressSink,
+    ) -> Result<std::sync::MutexGuard<'_, ()>> {
+        loop {
+            match self.turns.try_commands() {
+                Some(turn) => return Ok(turn),
+                None if progress.cancelled() => return Err(RepoError::Interrupted),
+                None => std::thread::sleep(TURN_POLL),
+            }
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a revision stands for here.
 
+use jiff::Timestamp;
 use neon_objects::{Commit, Fork};
-use neon_types::{CommitId, Lsn, Prefix, RefName};
+use neon_types::{CommitId, Lsn};
 
 use crate::error::{RepoError, Result};
 use crate::history::Place;
+use crate::naming::Named;
 use crate::repository::Repository;
-use crate::revision::{Revision, Step, timestamptz_text, to_timestamptz, zoned};
+use crate::revision::{Revision, Step, timestamptz_text, to_timestamptz};
 
 /// A revision that was found.
 #[derive(Clone, Debug)]
@@ -17,9 +19,7 @@ pub struct Target {
     pub commit_id: CommitId,
     /// That commit.
     pub commit: Commit,
-    /// The branch that the revision begins with, when it is one of ours.
-    pub branch: Option<String>,
-    /// Remarks: an LSN that was rounded.
+    /// Remarks: an LSN that was rounded, a moment that was not plain.
     pub notes: Vec<String>,
 }
 
@@ -30,108 +30,73 @@ impl Target {
     }
 }
 
-/// What the part before `@` or `~` names.
-struct Base {
-    id: CommitId,
-    branch: Option<String>,
-}
-
 impl Repository {
+    /// Parses a revision, HEAD's branch when absent; relative times and those without a zone are the caller's.
+    pub(crate) fn revision(&self, text: Option<&str>) -> Result<Revision> {
+        Ok(Revision::parse(text.unwrap_or("HEAD"), &self.now())?)
+    }
+
     /// Finds a revision; HEAD's branch when absent.
     ///
     /// Reads what is here: a running or stopped endpoint's tail counts as far as it has been received.
     pub(crate) fn resolve(&self, text: Option<&str>) -> Result<Target> {
-        let revision = Revision::parse(text.unwrap_or("HEAD"), &zoned(self.world.now()))?;
-        let base = self.base(&revision.base)?;
-        let commit = self.commit(base.id)?;
-        let mut notes = Vec::new();
+        let revision = self.revision(text)?;
+        let named = self.named(&revision.base)?;
+        let commit = self.commit(named.commit())?;
+        let mut notes: Vec<String> = revision.note.into_iter().collect();
         let place = match revision.step {
             Step::Here => Place::of(&commit),
             Step::Back(count) => {
-                let (id, commit) = self.back(&revision.base, base.id, commit, count)?;
+                let (commit_id, commit) = self.back(&revision.base, named.commit(), commit, count)?;
                 return Ok(Target {
                     place: Place::of(&commit),
-                    commit_id: id,
+                    commit_id,
                     commit,
-                    branch: base.branch,
                     notes,
                 });
             }
-            Step::At(lsn) => self.at_lsn(&revision.base, self.reach(&base, &commit)?, lsn, &mut notes)?,
+            Step::At(lsn) => self.at_lsn(&revision.base, self.reach(&named, &commit)?, lsn, &mut notes)?,
             Step::When(moment) => {
-                self.at_time(self.reach(&base, &commit)?, to_timestamptz(moment), &mut notes)?
+                self.at_time(&revision.base, self.reach(&named, &commit)?, moment, &mut notes)?
             }
         };
         let (commit_id, commit) =
-            self.commit_before(base.id, &place)?
+            self.commit_before(named.commit(), &place)?
                 .ok_or_else(|| RepoError::BeforeBeginning {
                     what: place.lsn.to_string(),
-                    start: place.path.first().map_or(Lsn::INVALID, |root| root.start),
+                    start: root_start(&place.path).to_string(),
                 })?;
         Ok(Target {
             place,
             commit_id,
             commit,
-            branch: base.branch,
             notes,
         })
     }
 
-    fn reach(&self, base: &Base, commit: &Commit) -> Result<Place> {
-        match &base.branch {
+    fn reach(&self, named: &Named, commit: &Commit) -> Result<Place> {
+        match named.branch() {
             Some(branch) => self.durable_place(branch, commit),
             None => Ok(Place::of(commit)),
         }
     }
 
-    fn base(&self, name: &str) -> Result<Base> {
-        if name == "HEAD" {
-            let head = self.refs.head()?;
-            let (id, _) = self.head_of(&head)?;
-            return Ok(Base {
-                id,
-                branch: Some(head),
-            });
+    /// Returns what to say of a moment after the last transaction of what `base` names: that its end is taken.
+    fn after_the_end(&self, base: &str, reach: &Place, moment: Timestamp) -> Result<Option<String>> {
+        let state = self
+            .timeline(reach.position().timeline)?
+            .checkpoint_state(reach.lsn)?;
+        let Some(last) = timestamptz_text(state.last_time) else {
+            return Ok(None);
+        };
+        if to_timestamptz(moment) <= state.last_time {
+            return Ok(None);
         }
-        if let Ok(branch) = RefName::branch(name)
-            && let Some(id) = self.refs.get(&branch)?
-        {
-            return Ok(Base {
-                id,
-                branch: Some(name.to_owned()),
-            });
-        }
-        if let Ok(tag) = RefName::tag(name)
-            && let Some(id) = self.refs.get(&tag)?
-        {
-            return Ok(Base { id, branch: None });
-        }
-        if let Some((origin, branch)) = name.split_once('/')
-            && let Ok(fetched) = RefName::origin(origin, branch)
-            && let Some(id) = self.refs.get(&fetched)?
-        {
-            return Ok(Base { id, branch: None });
-        }
-        let prefix: Prefix = name
-            .parse()
-            .map_err(|_| RepoError::UnknownRevision(name.to_owned()))?;
-        let mut commits: Vec<CommitId> = Vec::new();
-        for id in self.objects.resolve(prefix)? {
-            if self.objects.read_commit(CommitId(id)).is_ok() {
-                commits.push(CommitId(id));
-            }
-        }
-        match commits.as_slice() {
-            [] => Err(RepoError::UnknownRevision(name.to_owned())),
-            [id] => Ok(Base {
-                id: *id,
-                branch: None,
-            }),
-            _ => Err(RepoError::AmbiguousRevision {
-                prefix: name.to_owned(),
-                candidates: commits,
-            }),
-        }
+        let now = self.now().timestamp();
+        let future = if moment > now { "in the future, and " } else { "" };
+        Ok(Some(format!(
+            "{moment} is {future}after the last transaction of '{base}' ({last}): its end is taken"
+        )))
     }
 
     fn back(&self, base: &str, id: CommitId, commit: Commit, count: u32) -> Result<(CommitId, Commit)> {
@@ -160,7 +125,7 @@ impl Repository {
         }
         let path = path_at(&reach.path, lsn).ok_or_else(|| RepoError::BeforeBeginning {
             what: lsn.to_string(),
-            start: root_start(&reach.path),
+            start: root_start(&reach.path).to_string(),
         })?;
         let place = Place { path, lsn };
         let timeline = self.timeline(place.position().timeline)?;
@@ -176,7 +141,14 @@ impl Repository {
         .normal())
     }
 
-    fn at_time(&self, reach: Place, moment: i64, notes: &mut Vec<String>) -> Result<Place> {
+    fn at_time(
+        &self,
+        base: &str,
+        reach: Place,
+        timestamp: Timestamp,
+        notes: &mut Vec<String>,
+    ) -> Result<Place> {
+        let moment = to_timestamptz(timestamp);
         // From the newest stretch back: the first timeline with a commit at or before the moment has the last one.
         let mut end = reach.lsn;
         for index in (0..reach.path.len()).rev() {
@@ -188,6 +160,7 @@ impl Repository {
                 // Later commits of this timeline are not on the path; everything up to where it was left had happened then.
                 let lsn = lsn.min(end);
                 let path = reach.path.iter().take(index + 1).copied().collect();
+                notes.extend(self.after_the_end(base, &reach, timestamp)?);
                 return Ok(Place { path, lsn }.normal());
             }
             end = fork.start;
@@ -200,8 +173,11 @@ impl Repository {
         };
         if begin != 0 && moment < begin {
             return Err(RepoError::BeforeBeginning {
-                what: timestamptz_text(moment).unwrap_or_else(|| "that time".into()),
-                start,
+                what: timestamp.to_string(),
+                start: match timestamptz_text(begin) {
+                    Some(time) => format!("{start}, of {time}"),
+                    None => start.to_string(),
+                },
             });
         }
         notes.push(format!(

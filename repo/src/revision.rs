@@ -1,17 +1,21 @@
-//! Revisions as people write them: `main`, `main@0/16B3748`, `main~3`, `v1.0`, `3f9a12`, `cloud/main`, `main@{2 hours ago}`.
+//! Revisions as people write them: `main`, `main@0/16B3748`, `main~3`, `v1.0`, `tags/v1.0`, `3f9a12`, `cloud/main`, `main@{2 hours ago}`.
 //!
-//! Parsing is pure; what a name stands for is looked up by [`crate::resolve`].
+//! Parsing is pure; what a name stands for is looked up by [`crate::naming`] and [`crate::resolve`].
 
-use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
+use jiff::{Timestamp, Zoned};
 use neon_types::Lsn;
+
+use crate::moment::{self, MomentError};
 
 /// A parsed revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// A branch, tag, `origin/branch` or abbreviated commit; `HEAD` for the default branch.
+    /// A branch, tag or `origin/branch`, with or without its kind, or an abbreviated commit; `HEAD` for the default branch.
     pub base: String,
     /// What follows it.
     pub step: Step,
+    /// What its reader should know: which moment was taken where a clock shows one twice.
+    pub note: Option<String>,
 }
 
 /// Where to go from the base.
@@ -39,16 +43,17 @@ pub enum RevisionError {
     )]
     NotAPlace(String),
     /// The words in braces are not a time.
-    #[error("'{0}' is not a time that we can read")]
-    NotATime(String),
+    #[error(transparent)]
+    NotATime(#[from] MomentError),
 }
 
 impl Revision {
     /// Parses a revision. `now` gives relative times their meaning.
     pub fn parse(text: &str, now: &Zoned) -> Result<Revision, RevisionError> {
         let malformed = || RevisionError::Malformed(text.to_owned());
+        let mut note = None;
         let (base, step) = if let Some((base, place)) = text.split_once('@') {
-            (base, parse_place(place, now)?)
+            (base, parse_place(place, now, &mut note)?)
         } else if let Some((base, count)) = text.split_once('~') {
             let count = if count.is_empty() {
                 1
@@ -70,50 +75,23 @@ impl Revision {
         Ok(Revision {
             base: base.to_owned(),
             step,
+            note,
         })
     }
 }
 
-fn parse_place(place: &str, now: &Zoned) -> Result<Step, RevisionError> {
+fn parse_place(place: &str, now: &Zoned, note: &mut Option<String>) -> Result<Step, RevisionError> {
     match place.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-        Some(words) => parse_time(words.trim(), now)
-            .map(Step::When)
-            .ok_or_else(|| RevisionError::NotATime(words.to_owned())),
+        Some(words) => {
+            let moment = moment::read(words.trim(), now)?;
+            *note = moment.note;
+            Ok(Step::When(moment.timestamp))
+        }
         None => place
             .parse()
             .map(Step::At)
             .map_err(|_| RevisionError::NotAPlace(place.to_owned())),
     }
-}
-
-/// Reads `now`, `yesterday`, `2 hours ago`, `2026-01-01`, `2026-01-01 12:00:00`, with or without an offset (`+00`, `Z`); without
-/// one the time is that of `now`'s zone.
-fn parse_time(words: &str, now: &Zoned) -> Option<Timestamp> {
-    match words {
-        "now" => return Some(now.timestamp()),
-        "midnight" | "today" => return now.start_of_day().ok().map(|z| z.timestamp()),
-        "yesterday" => return now.checked_sub(1.day()).ok().map(|z| z.timestamp()),
-        _ => {}
-    }
-    if let Ok(span) = words.parse::<jiff::Span>()
-        && words.ends_with("ago")
-    {
-        // jiff reads "2 hours ago" as a negative span.
-        return now.checked_add(span).ok().map(|z| z.timestamp());
-    }
-    // Postgres and people write "+00"; RFC 3339 wants "+00:00".
-    let padded = match words.rfind(['+', '-']) {
-        Some(at) if at > 10 && words.len() - at == 3 => format!("{words}:00"),
-        _ => words.to_owned(),
-    };
-    if let Ok(timestamp) = padded.parse::<Timestamp>() {
-        return Some(timestamp);
-    }
-    let civil = padded.parse::<jiff::civil::DateTime>().ok()?;
-    civil
-        .to_zoned(now.time_zone().clone())
-        .ok()
-        .map(|z| z.timestamp())
 }
 
 /// Microseconds between 1970-01-01 and 2000-01-01, where Postgres's `TimestampTz` begins.
@@ -132,12 +110,6 @@ pub fn timestamptz_text(value: i64) -> Option<String> {
     Timestamp::from_microsecond(value.checked_add(POSTGRES_EPOCH_MICROS)?)
         .ok()
         .map(|t| t.to_string())
-}
-
-/// Returns `now` in the zone of the machine for [`Revision::parse`].
-pub fn zoned(micros: i64) -> Zoned {
-    let timestamp = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
-    timestamp.to_zoned(TimeZone::system())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use neon_postgres::control::DbState;
 use neon_types::{Lsn, Position, with_causes};
 
 use crate::api::{self, ProgressSink};
-use crate::directory::{Run, control_state, write_configuration};
+use crate::directory::{Run, control_bytes, control_state, find_installation, write_configuration};
 use crate::endpoint::{self, EndpointFile, directory_of, pgdata_of, stamp_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
@@ -20,7 +20,7 @@ use crate::postgres;
 use crate::receiver::{self, Receiver};
 use crate::repository::Repository;
 use crate::resolve::Target;
-use crate::revision::{Revision, Step, zoned};
+use crate::revision::Step;
 use crate::tli;
 use crate::world;
 
@@ -38,13 +38,11 @@ impl Repository {
         port: Option<u16>,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
-        let revision = Revision::parse(rev.unwrap_or("HEAD"), &zoned(self.world.now()))?;
-        let branch = match revision.base.as_str() {
-            "HEAD" => self.refs.head()?,
-            name => name.to_owned(),
-        };
-        if revision.step == Step::Here && self.heads()?.iter().any(|(name, _)| *name == branch) {
-            return self.with_some_port(port, |port| self.start_branch(&branch, port, progress));
+        let revision = self.revision(rev)?;
+        if revision.step == Step::Here
+            && let Some(branch) = self.named(&revision.base)?.branch()
+        {
+            return self.with_some_port(port, |port| self.start_branch(branch, port, progress));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
         notes.extend(target.notes.iter().cloned());
@@ -83,7 +81,7 @@ impl Repository {
         }
         self.endpoints.receivers().remove(branch);
         if let Some(place) = self.take_in(branch)?
-            && self.timeline(place.position().timeline)?.state().writer != self.writer
+            && self.timeline(place.position().timeline)?.state().writer != self.writer()
         {
             // A copy: what the original had written goes on as history, on which a timeline of ours forks (law 1).
             self.commit_tail(branch, &place, None, None)?;
@@ -91,6 +89,8 @@ impl Repository {
         let (_, head) = self.head_of(branch)?;
         let known = self.endpoint_file(branch)?;
         let timeline = self.timeline_to_write(branch, &head, known.as_ref())?;
+        // Before anything is built: without it there is nothing to start.
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let position = Position {
             timeline: timeline.id(),
             lsn: timeline.end(),
@@ -102,7 +102,7 @@ impl Repository {
         );
         let shown = if tail { position.lsn } else { head.position.lsn };
         let port = self.choose_port(branch, port, known.as_ref())?;
-        let boot_id = boot_id(&*self.world);
+        let boot_id = boot_id(self.world());
         let file = EndpointFile {
             branch: Some(branch.to_owned()),
             timeline: timeline.id(),
@@ -143,6 +143,10 @@ impl Repository {
             },
             ..file
         };
+        let vouched = match reuse {
+            Reuse::RecoverInPlace => None,
+            Reuse::AsIs | Reuse::Rebuild(_) => control_bytes(&pgdata_of(&self.neon_dir, branch)),
+        };
         // From here on the directory may change at any moment: what vouches for it says so first.
         Stamp {
             timeline: timeline.id(),
@@ -153,7 +157,13 @@ impl Repository {
         .write(&stamp_of(&self.neon_dir, branch))?;
         self.write_endpoint_file(branch, &file)?;
         passing("boot-before-start")?;
-        let started = self.run_postgres(branch, timeline.state().version, &run)?;
+        let started = match self.run_postgres(branch, &installation, &run, progress) {
+            Ok(started) => started,
+            Err(error) => {
+                self.vouch_again(branch, &file, &timeline, vouched)?;
+                return Err(error);
+            }
+        };
         passing("boot-after-start")?;
         notes.extend(started.notes);
         let mut file = EndpointFile {
@@ -194,6 +204,7 @@ impl Repository {
         }
         self.check_readable_place(&target.place)?;
         let timeline = self.timeline(position.timeline)?;
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let known = self.endpoint_file(&name)?;
         let port = self.choose_port(&name, port, known.as_ref())?;
         let run = Run {
@@ -224,13 +235,45 @@ impl Repository {
             built_at: position.lsn,
             port,
             housekeeping_end: Lsn::INVALID,
-            boot_id: boot_id(&*self.world),
+            boot_id: boot_id(self.world()),
             pg_version_num: 0,
         };
         self.write_endpoint_file(&name, &file)?;
-        let started = self.run_postgres(&name, timeline.state().version, &run)?;
-        notes.extend(started.notes);
-        self.describe(&name, started.pid, false, notes)
+        match self.run_postgres(&name, &installation, &run, progress) {
+            Ok(started) => {
+                notes.extend(started.notes);
+                self.describe(&name, started.pid, false, notes)
+            }
+            Err(error) => {
+                // Nothing of it is anybody's.
+                let directory = directory_of(&self.neon_dir, &name);
+                fs::remove_dir_all(&directory).map_err(RepoError::io("remove", &directory))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Says again that a directory is clean which a server was to run in and did not: its control file is the one from before.
+    fn vouch_again(
+        &self,
+        name: &str,
+        file: &EndpointFile,
+        timeline: &Timeline,
+        vouched: Option<Vec<u8>>,
+    ) -> Result<()> {
+        let pgdata = pgdata_of(&self.neon_dir, name);
+        let untouched = vouched.is_some() && control_bytes(&pgdata) == vouched;
+        if !untouched || control_state(&pgdata) != Some(DbState::ShutDowned) {
+            return Ok(());
+        }
+        Stamp {
+            timeline: file.timeline,
+            end: timeline.end(),
+            boot_id: file.boot_id.clone(),
+            clean: true,
+        }
+        .write(&stamp_of(&self.neon_dir, name))?;
+        Ok(())
     }
 
     /// Returns the timeline that the branch's endpoint writes: the one that it wrote before when that still continues the head
@@ -242,7 +285,7 @@ impl Repository {
         known: Option<&EndpointFile>,
     ) -> Result<Arc<Timeline>> {
         if let Some(timeline) = self.open_timeline(branch, head)?
-            && timeline.state().writer == self.writer
+            && timeline.state().writer == self.writer()
         {
             return Ok(timeline);
         }
@@ -261,7 +304,7 @@ impl Repository {
             .collect();
         // Two of 4096 numbers meet sooner or later: another id is drawn then.
         for _ in 0..64 {
-            let id = world::new_timeline_id(&*self.world);
+            let id = world::new_timeline_id(self.world());
             let tli = tli::fork_tli(parent_tli, id).ok_or(RepoError::NoTli)?;
             if siblings.contains(&tli) {
                 continue;
@@ -270,7 +313,7 @@ impl Repository {
                 id,
                 ancestor,
                 tli,
-                writer: self.writer,
+                writer: self.writer(),
                 branch: Some(branch.to_owned()),
                 provisional: true,
             })?);
@@ -361,6 +404,13 @@ impl Repository {
         endpoint::any_runs(&self.neon_dir)
     }
 
+    /// Returns the names of the endpoints that run.
+    pub fn running_endpoints(&self) -> Vec<String> {
+        let mut names = endpoint::names(&self.neon_dir).unwrap_or_default();
+        names.retain(|name| self.endpoint_pid(name).is_some());
+        names
+    }
+
     /// Begins to compact timelines in the background, until [`Repository::stop_all`].
     pub fn compact_in_background(&self) {
         if let Err(error) = self.compactor.start() {
@@ -383,9 +433,7 @@ impl Repository {
     /// Stops one endpoint, or all.
     pub(crate) fn stop(&self, branch: Option<&str>, all: bool) -> Result<Vec<api::Stopped>> {
         if !all {
-            let name = self.branch_or_head(branch)?;
-            let name = self.endpoint_named(&name)?;
-            return Ok(vec![self.stop_one(&name)?]);
+            return Ok(vec![self.stop_one(&self.endpoint_meant(branch)?)?]);
         }
         let mut stopped = Vec::new();
         for name in endpoint::names(&self.neon_dir)? {
@@ -396,27 +444,35 @@ impl Repository {
         Ok(stopped)
     }
 
-    /// Returns the endpoint that a user means: a branch, the name of a read-only endpoint, or the revision that it was started at.
-    fn endpoint_named(&self, text: &str) -> Result<String> {
-        if self.endpoint_file(text)?.is_some() {
-            return Ok(text.to_owned());
+    /// Returns the name of the endpoint that a user means: of a branch, HEAD's when absent, or of a position, by its own name or by a revision.
+    /// That it runs is the caller's to check.
+    fn endpoint_meant(&self, text: Option<&str>) -> Result<String> {
+        if let Some(name) = text
+            && self
+                .endpoint_file(name)?
+                .is_some_and(|file| file.branch.is_none())
+        {
+            return Ok(name.to_owned());
         }
-        if let Ok(target) = self.resolve(Some(text)) {
-            let position = target.place.position();
-            for name in endpoint::names(&self.neon_dir)? {
-                let file = self.endpoint_file(&name)?;
-                if file.is_some_and(|file| {
-                    file.branch.is_none()
-                        && file.timeline == position.timeline
-                        && file.built_at == position.lsn
-                }) {
-                    return Ok(name);
-                }
+        let revision = self.revision(text)?;
+        if revision.step == Step::Here
+            && let Some(branch) = self.named(&revision.base)?.branch()
+        {
+            return Ok(branch.to_owned());
+        }
+        let position = self.resolve(text)?.place.position();
+        for name in endpoint::names(&self.neon_dir)? {
+            let file = self.endpoint_file(&name)?;
+            if file.is_some_and(|file| {
+                file.branch.is_none() && file.timeline == position.timeline && file.built_at == position.lsn
+            }) {
+                return Ok(name);
             }
         }
-        // A branch that never had an endpoint is known, but not running.
-        self.head_of(text)?;
-        Ok(text.to_owned())
+        Err(RepoError::NotShown {
+            rev: text.unwrap_or("HEAD").to_owned(),
+            lsn: position.lsn,
+        })
     }
 
     fn stop_one(&self, name: &str) -> Result<api::Stopped> {
@@ -490,7 +546,7 @@ impl Repository {
 
     /// Returns where a running endpoint answers.
     pub(crate) fn uri(&self, branch: Option<&str>) -> Result<api::Endpoint> {
-        let name = self.endpoint_named(&self.branch_or_head(branch)?)?;
+        let name = self.endpoint_meant(branch)?;
         let pid = self
             .endpoint_pid(&name)
             .ok_or(RepoError::NotRunning(name.clone()))?;

@@ -76,7 +76,7 @@ impl Repository {
 
     /// Returns a verifier of the repository's password, which says that it is one that was drawn.
     pub(crate) fn verifier(&self) -> Result<String> {
-        let random: [u8; 16] = self.world.random();
+        let random: [u8; 16] = self.world().random();
         let random = random.first_chunk::<8>().copied().unwrap_or_default();
         let salt = scram::salt_of_drawn(random);
         scram::make_verifier(&self.password()?, &salt, scram::DEFAULT_ITERATIONS)

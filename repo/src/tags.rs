@@ -31,6 +31,7 @@ impl Repository {
         let (target, mut notes) = self.resolve_current(rev)?;
         let (id, made_commit) = self.commit_of(&target, &format!("tag {name}"))?;
         notes.extend(target.notes.iter().cloned());
+        notes.extend(self.namesakes(&new_ref)?);
         self.move_refs(
             &[RefEdit {
                 name: new_ref,

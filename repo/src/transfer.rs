@@ -1,22 +1,29 @@
 //! Push, pull and fetch: our half of the conversation, and what it leaves behind here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use neon_objects::{Expect, RefEdit, Upstream};
+use neon_objects::{Expect, ObjectsError, RefEdit, Upstream};
 use neon_remotes::uri::OriginUri;
 use neon_remotes::wire::{Motion, Phase};
 use neon_remotes::{
     Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
     Volume, perform_fetch, perform_pull, perform_push,
 };
-use neon_transport::{Channel, DialOptions, Password, dial_with};
+use neon_transport::{Channel, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
-use crate::api::{Progress, ProgressSink, Transfer, Transferred};
+use crate::api::{Progress, ProgressSink, Secret, Transfer, Transferred};
 use crate::error::{RepoError, Result};
 use crate::repository::{OpenOptions, Repository};
+
+/// Outcome of a branch that a fetch did not take in; a note says why.
+pub const REFUSED: &str = "refused";
+
+/// How long a repository on this machine is waited for that somebody else has open, and how long at a time.
+const NEIGHBOUR_WAIT: Duration = Duration::from_secs(10);
+const NEIGHBOUR_LOOK: Duration = Duration::from_millis(500);
 
 /// Where a transfer goes: an origin by name, and a branch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +64,7 @@ impl Repository {
         let source: Arc<dyn Source> = Arc::clone(self) as Arc<dyn Source>;
         let outcome = self.talk(
             &destination.uri,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             &command,
             progress,
             |channel, options| perform_push(channel, source, request, options),
@@ -123,7 +130,7 @@ impl Repository {
         let sink: Arc<dyn Sink> = Arc::clone(self) as Arc<dyn Sink>;
         let pulled = self.talk(
             &destination.uri,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             &command,
             progress,
             |channel, options| perform_pull(channel, sink, request, options),
@@ -178,7 +185,7 @@ impl Repository {
             &destination.uri,
             one.then_some(destination.branch.as_str()),
             transfer.dry_run,
-            transfer.password.as_deref(),
+            transfer.password.as_ref(),
             progress,
         )?;
         let mut rows = Vec::new();
@@ -191,7 +198,7 @@ impl Repository {
             };
             let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
             let old = self.refs.get(&name)?;
-            if !transfer.dry_run {
+            if !transfer.dry_run && fetched.refused.is_none() {
                 self.remember(&there, fetched.head)?;
             }
             let lsn = self
@@ -201,10 +208,10 @@ impl Repository {
             rows.push(Transferred {
                 branch: None,
                 remote: format!("{}/{}", there.origin, there.branch),
-                outcome: if old == Some(fetched.head) {
-                    "up to date"
-                } else {
-                    "fetched"
+                outcome: match (&fetched.refused, old == Some(fetched.head)) {
+                    (Some(_), _) => REFUSED,
+                    (None, true) => "up to date",
+                    (None, false) => "fetched",
                 }
                 .to_owned(),
                 old,
@@ -213,7 +220,7 @@ impl Repository {
                 bytes: moved.bytes,
                 objects: moved.objects(),
                 dry_run: transfer.dry_run,
-                notes: Vec::new(),
+                notes: fetched.refused.iter().cloned().collect(),
             });
         }
         Ok(rows)
@@ -225,7 +232,7 @@ impl Repository {
         uri: &str,
         branch: Option<&str>,
         dry_run: bool,
-        password: Option<&str>,
+        password: Option<&Secret>,
         progress: &mut dyn ProgressSink,
     ) -> Result<FetchOutcome> {
         let (command, request) = match branch {
@@ -251,7 +258,7 @@ impl Repository {
     pub(crate) fn talk<T, F>(
         self: &Arc<Self>,
         uri: &str,
-        password: Option<&str>,
+        password: Option<&Secret>,
         command: &Command,
         progress: &mut dyn ProgressSink,
         conversation: impl FnOnce(Channel, neon_remotes::Options) -> F,
@@ -267,9 +274,7 @@ impl Repository {
             })),
             ..neon_remotes::Options::default()
         };
-        let uri: OriginUri = uri.parse().map_err(|error: neon_remotes::uri::UriError| {
-            RepoError::refused(error.to_string(), error.hint())
-        })?;
+        let uri = parse(uri)?;
         self.runtime.block_on(async {
             let channel = self.connect(&uri, password, command).await?;
             let conversation = conversation(channel, options);
@@ -287,10 +292,7 @@ impl Repository {
                             });
                         }
                         if progress.cancelled() {
-                            return Err(RepoError::refused(
-                                "interrupted",
-                                "run the same command again: what arrived whole is kept",
-                            ));
+                            return Err(RepoError::Interrupted);
                         }
                     }
                 }
@@ -301,40 +303,54 @@ impl Repository {
     async fn connect(
         self: &Arc<Self>,
         uri: &OriginUri,
-        password: Option<&str>,
+        password: Option<&Secret>,
         command: &Command,
     ) -> Result<Channel> {
         match uri {
             OriginUri::Server(address) => {
-                let mut options = DialOptions::from_environment();
-                if let Some(password) = password {
-                    options.passwords.environment = Some(Password::new(password));
-                }
+                let options = self.caller.dial_options(password);
                 Ok(dial_with(address, &command.to_string(), &options).await?)
             }
             OriginUri::Directory(path) => {
-                // Both halves in this process: the other repository is opened as any command would.
-                let neon_dir = path.join(".neon");
-                let options = OpenOptions {
-                    purpose: "transfer".into(),
-                    world: self.world.clone(),
-                    lock_wait: Duration::from_secs(10),
-                };
-                let runtime = self.runtime.clone();
-                let other =
-                    tokio::task::spawn_blocking(move || Repository::open(&neon_dir, options, &runtime))
-                        .await
-                        .map_err(|error| RepoError::refused(error.to_string(), "report this"))??;
-                let (ours, theirs) = Channel::pair();
-                let command = command.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = Arc::new(other).converse(command, theirs, "a path").await {
-                        tracing::debug!(%error, "the other half ended");
-                    }
-                });
-                Ok(ours)
+                // As somebody wrote it into config.toml, or as we did.
+                let neon_dir = neon_dir_of(&self.directory().join(path))?;
+                self.connect_to_neighbour(&neon_dir, command).await
             }
         }
+    }
+
+    /// Begins a conversation with a repository on this machine: with its daemon when one runs, else both halves are in this process, and the
+    /// other repository is opened as any command would.
+    async fn connect_to_neighbour(&self, neon_dir: &Path, command: &Command) -> Result<Channel> {
+        let began = Instant::now();
+        loop {
+            let opened = self
+                .options
+                .neighbours
+                .converse(neon_dir, command, &self.caller)
+                .await;
+            if let Some(channel) = opened.map_err(RepoError::Neighbour)? {
+                return Ok(channel);
+            }
+            match self.open_neighbour(neon_dir).await {
+                // Somebody has it: a daemon that begins or ends, or a command.
+                Err(RepoError::Objects(ObjectsError::Locked { .. })) if began.elapsed() < NEIGHBOUR_WAIT => {}
+                other => return Ok(talk_here(Arc::new(other?), command.clone())),
+            }
+        }
+    }
+
+    async fn open_neighbour(&self, neon_dir: &Path) -> Result<Repository> {
+        let options = OpenOptions {
+            purpose: "transfer".into(),
+            caller: Arc::clone(&self.caller),
+            lock_wait: NEIGHBOUR_LOOK,
+            ..self.options.clone()
+        };
+        let (neon_dir, runtime) = (neon_dir.to_owned(), self.runtime.clone());
+        tokio::task::spawn_blocking(move || Repository::open(&neon_dir, options, &runtime))
+            .await
+            .map_err(|error| RepoError::refused(error.to_string(), "report this"))?
     }
 
     /// Reads a lone `cloud` as the origin when there is no branch of that name: `neon fetch cloud`, `neon push cloud`.
@@ -406,6 +422,39 @@ impl Repository {
         config.set_upstream(branch, Some(&upstream))?;
         Ok(config.save()?)
     }
+}
+
+/// Leads the other half of a conversation in this process.
+fn talk_here(other: Arc<Repository>, command: Command) -> Channel {
+    let (ours, theirs) = Channel::pair();
+    tokio::spawn(async move {
+        if let Err(error) = other.converse(command, theirs, "a path").await {
+            tracing::debug!(%error, "the other half ended");
+        }
+    });
+    ours
+}
+
+/// Returns the `.neon/` of a repository on this machine.
+fn neon_dir_of(path: &Path) -> Result<PathBuf> {
+    let neon_dir = path.join(".neon");
+    if neon_dir.join("config.toml").is_file() {
+        return Ok(neon_dir);
+    }
+    Err(RepoError::NoRepository(path.to_owned()))
+}
+
+/// Checks that a URI is one, and that a repository is there when it is on this machine.
+pub(crate) fn check_reachable(uri: &str) -> Result<()> {
+    match parse(uri)? {
+        OriginUri::Directory(path) => neon_dir_of(&path).map(|_| ()),
+        OriginUri::Server(_) => Ok(()),
+    }
+}
+
+fn parse(uri: &str) -> Result<OriginUri> {
+    uri.parse()
+        .map_err(|error: neon_remotes::uri::UriError| RepoError::refused(error.to_string(), error.hint()))
 }
 
 fn bad_name(error: neon_types::RefNameError) -> RepoError {

@@ -96,6 +96,7 @@ impl Repository {
                 total,
                 unit: "bytes".into(),
             });
+            !progress.cancelled()
         })?;
         let sealed = timeline
             .layers_at(position.lsn)

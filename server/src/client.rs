@@ -1,134 +1,43 @@
 //! How a command reaches its repository: through the daemon when one runs or is needed, else in this process under the lock.
 
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
+use std::future::Future;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response};
-use neon_repo::world::{RealWorld, SharedWorld};
-use neon_repo::{OpenOptions, Repository, sockets};
+use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response, Stopped};
+use neon_repo::world::{RealWorld, World};
+use neon_repo::{Repository, sockets};
 
+use crate::context::Context;
 use crate::serve::ServeOptions;
 use crate::shown::{Shown, shown};
+use crate::spawn;
+use crate::talk::{self, Heard};
 use crate::users::UserFile;
-use crate::wire::{Line, MAX_LINE, REQUESTS};
+use crate::wire::{Asked, DaemonStatus, VERSION};
 
-/// How long a command waits for a daemon that it started to answer.
-const DAEMON_START: Duration = Duration::from_secs(20);
+/// How long a daemon that ends, or was killed, may still hold its socket: its endpoints may have to be stopped first.
+const DAEMON_END: Duration = Duration::from_secs(150);
+const LOOK: Duration = Duration::from_millis(5);
+/// How often a daemon is asked that ends just when it is asked.
+const TRIES: u32 = 4;
 
-/// How long a daemon that is being killed may still hold its socket.
-const DAEMON_END: Duration = Duration::from_secs(2);
-/// Code of the error when the daemon ends before it has answered.
-const DAEMON_GONE: &str = "daemon_gone";
-/// Code of the error when the repository was moved away under the daemon, which ends because of it.
-pub(crate) const MOVED: &str = "moved";
-
-/// Where a command was given, and by whom.
-#[derive(Clone, Debug, Default)]
-pub struct Context {
-    /// `-C DIR`: where to look for the repository, upward.
-    pub directory: Option<PathBuf>,
-    /// The user's defaults.
-    pub user: UserDefaults,
-}
-
-/// Defaults of a user, from `config.toml` in the configuration directory.
-#[derive(Clone, Debug, Default)]
-pub struct UserDefaults {
-    /// `Name <mail>` for commits.
-    pub author: Option<String>,
-    /// Postgres major version for `init`.
-    pub pg_version: Option<u16>,
-    /// Directories to search for Postgres.
-    pub pg_dirs: Vec<PathBuf>,
-    /// The configuration directory itself.
-    pub config_dir: PathBuf,
-}
-
-impl Context {
-    /// Returns the world that a repository opened here sees.
-    pub fn world(&self) -> SharedWorld {
-        Arc::new(RealWorld {
-            author: self.user.author.clone(),
-            postgres_directories: self.user.pg_dirs.clone(),
-        })
-    }
-
-    fn options(&self, purpose: &str) -> OpenOptions {
-        OpenOptions {
-            purpose: purpose.to_owned(),
-            world: self.world(),
-            lock_wait: Duration::from_secs(10),
-        }
-    }
-
-    /// Returns the `.neon/` that commands given here work on: `NEON_DIR`, else the nearest one from `-C` or the current
-    /// directory upward. One that another user owns is refused.
-    pub fn find(&self) -> Result<PathBuf, ApiError> {
-        let start = match &self.directory {
-            Some(directory) => directory.clone(),
-            None => std::env::current_dir()
-                .map_err(|error| local("cwd", "there is no current directory", error))?,
-        };
-        let named = std::env::var_os("NEON_DIR")
-            .filter(|_| self.directory.is_none())
-            .map(PathBuf::from);
-        let found = match named {
-            Some(directory) if directory.join("config.toml").is_file() => Some(directory),
-            Some(directory) => {
-                Some(directory.join(".neon")).filter(|inner| inner.join("config.toml").is_file())
-            }
-            None => {
-                let start = std::path::absolute(&start).unwrap_or(start.clone());
-                start
-                    .ancestors()
-                    .map(|dir| dir.join(".neon"))
-                    .find(|dir| dir.join("config.toml").is_file())
-            }
-        };
-        let neon_dir = found.ok_or_else(|| ApiError {
-            code: "not_a_repository".into(),
-            message: format!("not a repository (nor any directory above): {}", start.display()),
-            caused_by: Vec::new(),
-            hint: Some(
-                "'neon init' makes one here, 'neon clone URI' copies one, '-C DIR' or NEON_DIR names one"
-                    .into(),
-            ),
-        })?;
-        check_owner(&neon_dir)?;
-        // By its own name: a link on the way may lead elsewhere while a daemon or a Postgres works here.
-        Ok(std::fs::canonicalize(&neon_dir).unwrap_or(neon_dir))
-    }
-}
-
-/// Refuses a repository of another user: its settings decide which programs run.
-fn check_owner(neon_dir: &Path) -> Result<(), ApiError> {
-    let metadata = std::fs::metadata(neon_dir)
-        .map_err(|error| local("repository", "cannot read the repository", error))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() == me {
-        return Ok(());
-    }
-    Err(ApiError {
-        code: "foreign_owner".into(),
-        message: format!(
-            "{} belongs to another user (uid {}, you are {me})",
-            neon_dir.display(),
-            metadata.uid()
-        ),
-        caused_by: Vec::new(),
-        hint: Some(
-            "run the command as that user, or 'neon clone' the repository and work in the clone".into(),
-        ),
-    })
-}
+/// Variables that would lead psql elsewhere than to an endpoint's own socket, or ask more of it than it gives.
+const NOT_FOR_PSQL: [&str; 11] = [
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGHOSTADDR",
+    "PGSSLMODE",
+    "PGREQUIRESSL",
+    "PGSSLNEGOTIATION",
+    "PGGSSENCMODE",
+    "PGREQUIREAUTH",
+    "PGREQUIREPEER",
+    "PGCHANNELBINDING",
+    "PGTARGETSESSIONATTRS",
+];
 
 /// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here. What comes back holds
 /// no control characters but ends of lines and tabs, whoever said it.
@@ -148,23 +57,67 @@ fn carry_out(
     progress: &mut dyn ProgressSink,
 ) -> Result<Response, ApiError> {
     let neon_dir = context.find()?;
-    if let Some(stream) = connect(&neon_dir)? {
-        match ask(stream, &request, progress) {
-            // It died under our hands. What may be done twice is done again, once it has let go of its socket.
-            Err(error) if error.code == DAEMON_GONE && may_repeat(&request) && is_gone(&neon_dir) => {}
-            // The repository lies elsewhere than where it was started: nothing was done, and it ends.
-            Err(error) if error.code == MOVED && is_gone(&neon_dir) => {}
-            answer => return answer,
+    for _ in 0..TRIES {
+        match wait(ask(context, &neon_dir, &request, progress))?? {
+            Heard::Answer(answer) => return answer,
+            Heard::Ending => wait(until_gone(&neon_dir, progress))??,
+            // It died under our hands. What may be done twice is done again.
+            Heard::Gone(_) if may_repeat(&request) => wait(until_gone(&neon_dir, progress))??,
+            Heard::Gone(error) => return Err(error),
+            Heard::OtherVersion(status) => {
+                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                    return Err(other_version(&status));
+                }
+                wait(until_gone(&neon_dir, progress))??;
+            }
+            Heard::Nobody => {
+                let needs_daemon =
+                    matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir);
+                if !needs_daemon {
+                    let runtime = runtime()?;
+                    let options = context.options(&purpose(&request));
+                    let repository = Repository::open(&neon_dir, options, runtime.handle())?;
+                    return repository.handle(request, &context.caller, progress);
+                }
+                wait(spawn::daemon(&neon_dir, progress))??;
+            }
         }
     }
-    let needs_daemon = matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir);
-    if needs_daemon && request != Request::Shutdown {
-        let stream = spawn_daemon(&neon_dir)?;
-        return ask(stream, &request, progress);
-    }
-    let runtime = runtime()?;
-    let repository = Repository::open(&neon_dir, context.options(&purpose(&request)), runtime.handle())?;
-    Arc::new(repository).handle(request, progress)
+    Err(ApiError {
+        hint: Some("run the command again; 'neon daemon status' shows whether one runs".into()),
+        ..local(
+            "daemon",
+            "the daemon goes away whenever it is asked",
+            "tried several times",
+        )
+    })
+}
+
+async fn ask(
+    context: &Context,
+    neon_dir: &Path,
+    request: &Request,
+    progress: &mut dyn ProgressSink,
+) -> Result<Heard, ApiError> {
+    let asked = Asked {
+        id: RealWorld
+            .random()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        caller: context.caller.clone(),
+        request: request.clone(),
+    };
+    talk::ask(neon_dir, &asked, progress).await
+}
+
+/// Runs one conversation with a daemon; it needs no threads.
+fn wait<T>(work: impl Future<Output = T>) -> Result<T, ApiError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| local("runtime", "cannot wait for the daemon", error))?;
+    Ok(runtime.block_on(work))
 }
 
 /// Returns true for a request that changes nothing more when it is carried out again.
@@ -184,16 +137,37 @@ fn may_repeat(request: &Request) -> bool {
     )
 }
 
-/// Waits until nobody answers at the daemon's socket; false when somebody still does.
-fn is_gone(neon_dir: &Path) -> bool {
+/// Waits until nobody listens at the daemon's socket any more.
+async fn until_gone(neon_dir: &Path, progress: &dyn ProgressSink) -> Result<(), ApiError> {
     let began = Instant::now();
-    while !matches!(connect(neon_dir), Ok(None)) {
-        if began.elapsed() > DAEMON_END {
-            return false;
+    while talk::answers(neon_dir).await {
+        if began.elapsed() > DAEMON_END || progress.cancelled() {
+            return Err(ApiError {
+                hint: Some("'neon daemon status' shows it; run the command again when it is gone".into()),
+                ..local(
+                    "daemon_ending",
+                    "the daemon is ending, and has not ended yet",
+                    "its socket is still open",
+                )
+            });
         }
-        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(LOOK).await;
     }
-    true
+    Ok(())
+}
+
+fn other_version(status: &DaemonStatus) -> ApiError {
+    ApiError {
+        code: "other_version".into(),
+        message: format!(
+            "the daemon of this repository (process {}) is neon {}, and this is neon {VERSION}",
+            status.pid, status.version
+        ),
+        caused_by: Vec::new(),
+        hint: Some(
+            "'neon daemon stop' stops its endpoints and ends it; the next command starts another".into(),
+        ),
+    }
 }
 
 /// Makes a repository.
@@ -234,6 +208,30 @@ pub fn daemon(context: &Context) -> Result<(), ApiError> {
     )
 }
 
+/// Returns who the daemon of the repository is; none when no daemon runs.
+pub fn daemon_status(context: &Context) -> Result<Option<DaemonStatus>, ApiError> {
+    wait(talk::status(&context.find()?))?
+}
+
+/// Stops the endpoints of the repository and ends its daemon. Returns who that was, and what was stopped; none when no daemon runs.
+pub fn stop_daemon(
+    context: &Context,
+    progress: &mut dyn ProgressSink,
+) -> Result<Option<(DaemonStatus, Vec<Stopped>)>, ApiError> {
+    let neon_dir = context.find()?;
+    let Some(status) = wait(talk::status(&neon_dir))?? else {
+        return Ok(None);
+    };
+    let stopped = match wait(talk::stop(&neon_dir, &context.caller, progress))?? {
+        Heard::Answer(Ok(Response::Stopped(stopped))) => stopped,
+        Heard::Answer(Err(error)) => return Err(error),
+        // It ended by itself meanwhile.
+        _ => Vec::new(),
+    };
+    wait(until_gone(&neon_dir, progress))??;
+    Ok(Some((status, stopped)))
+}
+
 /// Serves repositories in the foreground until a signal. A repository whose daemon runs is served by that daemon, for as long
 /// as this process stays.
 pub fn serve(
@@ -246,15 +244,21 @@ pub fn serve(
         return crate::serve::serve_root(root, options.listen, context.options("serve"), progress);
     }
     let neon_dir = context.find()?;
-    if let Some(stream) = connect(&neon_dir)? {
-        return ask(
-            stream,
-            &Request::Listen {
-                address: options.listen,
-            },
-            progress,
-        )
-        .map(|_| ());
+    let listen = Request::Listen {
+        address: options.listen,
+    };
+    for _ in 0..TRIES {
+        match wait(ask(context, &neon_dir, &listen, progress))?? {
+            Heard::Answer(answer) => return answer.map(|_| ()),
+            Heard::Gone(error) => return Err(error),
+            Heard::Ending => wait(until_gone(&neon_dir, progress))??,
+            Heard::OtherVersion(status) => {
+                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                    return Err(other_version(&status));
+                }
+            }
+            Heard::Nobody => break,
+        }
     }
     crate::daemon::run(
         &neon_dir,
@@ -272,7 +276,7 @@ pub fn users(context: &Context, root: Option<&Path>) -> Result<UserFile, ApiErro
     }
 }
 
-/// Replaces this process with `psql` on the endpoint of a branch.
+/// Replaces this process with `psql` on an endpoint: of a branch, or of a position.
 pub fn psql(
     context: &Context,
     branch: Option<String>,
@@ -282,7 +286,7 @@ pub fn psql(
     let Response::Endpoint(endpoint) = response else {
         return Err(unexpected());
     };
-    let program = neon_repo::find_psql(&*context.world())?;
+    let program = neon_repo::find_psql(&context.caller)?;
     // psql knows paths only: one that is too long for it is named by a descriptor that it gets from us.
     let directory = sockets::Inherited::open(&endpoint.socket_directory)
         .map_err(|error| local("socket", "cannot reach the endpoint's socket", error))?;
@@ -291,7 +295,11 @@ pub fn psql(
     } else {
         directory.path()
     };
-    let error = Command::new(&program)
+    let mut command = Command::new(&program);
+    for name in NOT_FOR_PSQL {
+        command.env_remove(name);
+    }
+    let error = command
         .env("PGHOST", host)
         .env("PGPORT", endpoint.port.to_string())
         .env("PGUSER", &endpoint.user)
@@ -337,158 +345,4 @@ fn unexpected() -> ApiError {
         "the daemon answered something else than was asked",
         "versions differ?",
     )
-}
-
-/// Returns a connection to the daemon, nothing when none runs.
-fn connect(neon_dir: &Path) -> Result<Option<UnixStream>, ApiError> {
-    match sockets::connect(&sockets::daemon(neon_dir)) {
-        Ok(stream) => Ok(Some(stream)),
-        // Nothing is said to somebody else, and nothing taken from them.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(ApiError {
-            hint: Some(format!(
-                "see who may write in {} and who listens there, then: chmod 700 {0}",
-                neon_dir.display()
-            )),
-            ..local("foreign_socket", "neon.sock is not this user's", error)
-        }),
-        Err(_) => Ok(None),
-    }
-}
-
-/// Starts a daemon in a session of its own and waits until it answers.
-fn spawn_daemon(neon_dir: &Path) -> Result<UnixStream, ApiError> {
-    let program = std::env::current_exe().map_err(|error| local("exe", "cannot find this program", error))?;
-    let log_path = neon_dir.join("daemon.log");
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&log_path)
-        .map_err(|error| local("log", &format!("cannot write {}", log_path.display()), error))?;
-    let stderr = log
-        .try_clone()
-        .map_err(|error| local("log", "cannot write the daemon's log", error))?;
-    let dir = neon_dir.parent().unwrap_or(neon_dir);
-    let mut command = Command::new("setsid");
-    command
-        .arg(program)
-        .arg("-C")
-        .arg(dir)
-        .arg("daemon")
-        .env_remove("NEON_DIR")
-        .current_dir("/");
-    if let Some(dirs) = std::env::var_os("NEON_PG_DIRS") {
-        command.env("NEON_PG_DIRS", dirs);
-    }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(stderr)
-        .spawn()
-        .map_err(|error| local("daemon", "cannot start the daemon", error))?;
-    let began = Instant::now();
-    loop {
-        if let Some(stream) = connect(neon_dir)? {
-            return Ok(stream);
-        }
-        let ended = child.try_wait().ok().flatten();
-        if ended.is_some() || began.elapsed() > DAEMON_START {
-            // Another command may have started one at the same time and won the lock.
-            if let Some(stream) = connect(neon_dir)? {
-                return Ok(stream);
-            }
-            return Err(ApiError {
-                code: "daemon_failed".into(),
-                message: "the daemon did not come up".into(),
-                caused_by: last_lines(&log_path, 3),
-                hint: Some(format!("its log is {}", log_path.display())),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines
-        .iter()
-        .skip(lines.len().saturating_sub(count))
-        .map(|line| (*line).to_owned())
-        .collect()
-}
-
-/// Sends a request to the daemon and shows what comes back until the answer.
-fn ask(stream: UnixStream, request: &Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
-    let body =
-        serde_json::to_vec(request).map_err(|error| local("internal", "cannot write the request", error))?;
-    // One conversation needs no threads.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| local("runtime", "cannot wait for the daemon", error))?;
-    runtime.block_on(converse(stream, body, progress))
-}
-
-async fn converse(
-    stream: UnixStream,
-    body: Vec<u8>,
-    progress: &mut dyn ProgressSink,
-) -> Result<Response, ApiError> {
-    stream.set_nonblocking(true).map_err(gone)?;
-    let stream = tokio::net::UnixStream::from_std(stream).map_err(gone)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(gone)?;
-    let driver = tokio::spawn(connection);
-    let request = hyper::Request::post(REQUESTS)
-        .header(hyper::header::HOST, "neon")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| local("internal", "cannot write the request", error))?;
-    let answer = sender.send_request(request).await.map_err(gone)?;
-    let understood = answer.status().is_success();
-    let mut frames = answer.into_body();
-    let mut pending = Vec::new();
-    while let Some(frame) = frames.frame().await {
-        let Ok(bytes) = frame.map_err(gone)?.into_data() else {
-            continue;
-        };
-        pending.extend_from_slice(&bytes);
-        while understood && let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            match serde_json::from_slice(&line) {
-                Ok(Line::Progress(report)) => progress.report(&report),
-                Ok(Line::Note(note)) => progress.note(&note),
-                Ok(Line::Response(response)) => return Ok(*response),
-                Ok(Line::Error(error)) => return Err(error),
-                Err(error) => return Err(local("internal", "the daemon's answer cannot be read", error)),
-            }
-        }
-        if pending.len() > MAX_LINE {
-            return Err(local(
-                "internal",
-                "the daemon's answer cannot be read",
-                "a line without end",
-            ));
-        }
-    }
-    driver.abort();
-    if understood {
-        Err(gone("the connection ended"))
-    } else {
-        Err(local(
-            "refused",
-            "the daemon did not understand the command",
-            String::from_utf8_lossy(&pending).trim(),
-        ))
-    }
-}
-
-fn gone(error: impl std::fmt::Display) -> ApiError {
-    ApiError {
-        code: DAEMON_GONE.into(),
-        message: "the daemon went away before it answered".into(),
-        caused_by: vec![error.to_string()],
-        hint: Some("run the command again; 'neon status' shows where things are".into()),
-    }
 }

@@ -4,67 +4,90 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use neon_repo::api::{ApiError, Done, ProgressSink, Request, Response};
+use neon_repo::api::{ApiError, Caller, Done, ProgressSink, Request, Response};
 use neon_repo::{OpenOptions, Repository};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{MOVED, local};
+use crate::client::local;
+use crate::occupancy::{Occupancy, Seat};
+use crate::signals;
+use crate::wire::{DaemonStatus, VERSION};
 use crate::{rest, serve};
 
 /// How long a daemon without endpoints and requests stays.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often it looks whether it is idle, and whether those who listen through it are still there.
+/// How often it looks whether it is idle, whether its repository is where it was, and whether those who listen through it are still there.
 const TICK: Duration = Duration::from_millis(200);
 /// How often at least it looks whether garbage is to be collected.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// Whose the process is that answers for a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// It has this repository alone, and ends with it.
+    Own,
+    /// It serves many (`neon serve --root`).
+    Shared,
+}
 
 /// One repository and those who wait for it.
 pub struct Daemon {
     repository: Arc<Repository>,
     runtime: tokio::runtime::Handle,
-    busy: AtomicUsize,
-    stop: Notify,
+    occupancy: Arc<Occupancy>,
+    process: Process,
+    over: Notify,
 }
 
 impl Daemon {
-    fn new(repository: Arc<Repository>) -> Arc<Daemon> {
+    fn new(repository: Arc<Repository>, process: Process) -> Arc<Daemon> {
         let runtime = tokio::runtime::Handle::current();
         Arc::new(Daemon {
             repository,
             runtime,
-            busy: AtomicUsize::new(0),
-            stop: Notify::new(),
+            occupancy: Arc::default(),
+            process,
+            over: Notify::new(),
         })
     }
 
+    /// Returns the repository.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Takes a request, or says why none is taken.
+    pub(crate) fn enter(&self, id: Option<String>) -> Result<Seat, ApiError> {
+        // A repository that is elsewhere now is somebody else's: what we know of it is a place that may hold another one.
+        match (self.repository.is_in_place(), self.process) {
+            (true, _) => self.occupancy.enter(id).ok_or_else(rest::ending),
+            (false, Process::Own) => Err(rest::ending()),
+            (false, Process::Shared) => Err(ApiError {
+                hint: Some("move it back, or end that process".into()),
+                ..local(
+                    "moved",
+                    "the repository was moved while 'neon serve --root' serves it",
+                    format!("process {} has it", std::process::id()),
+                )
+            }),
+        }
+    }
+
     /// Answers one request; called from a blocking thread.
-    pub fn handle(&self, request: Request, progress: &mut dyn ProgressSink) -> Result<Response, ApiError> {
-        if !self.repository.is_in_place() {
-            // Its servers run on; the next daemon finds them where the repository is now.
-            self.stop.notify_one();
-            return Err(local(
-                MOVED,
-                "the repository was moved while its daemon ran",
-                self.repository.directory().display(),
-            ));
-        }
-        self.busy.fetch_add(1, Ordering::SeqCst);
-        let last = request == Request::Shutdown;
-        let result = match request {
+    pub(crate) fn handle(
+        &self,
+        request: Request,
+        caller: &Caller,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Response, ApiError> {
+        match request {
             Request::Listen { address } => self.listen(address, progress),
-            request => self.repository.handle(request, progress),
-        };
-        self.busy.fetch_sub(1, Ordering::SeqCst);
-        if last && result.is_ok() {
-            self.stop.notify_one();
+            request => self.repository.handle(request, caller, progress),
         }
-        result
     }
 
     /// Serves the repository on `address` for as long as the caller stays (`neon serve` beside a running daemon).
@@ -87,13 +110,70 @@ impl Daemon {
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.busy.load(Ordering::SeqCst) == 0 && !self.repository.has_running_endpoints()
+    /// Tells a request that nobody waits for it.
+    pub(crate) fn cancel(&self, id: &str) -> bool {
+        self.occupancy.cancel(id)
+    }
+
+    /// Stops every endpoint, for a caller who ends the daemon.
+    pub(crate) fn stop_endpoints(
+        &self,
+        caller: Option<Caller>,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Response, ApiError> {
+        if self.process == Process::Shared {
+            let pid = std::process::id();
+            return Err(ApiError {
+                hint: Some(format!("end that process: kill {pid}")),
+                ..local(
+                    "shared_process",
+                    "this repository is served by 'neon serve --root'",
+                    format!("process {pid} serves others too"),
+                )
+            });
+        }
+        let stop = Request::Stop {
+            branch: None,
+            all: true,
+        };
+        match caller {
+            Some(caller) => self.repository.handle(stop, &caller, progress),
+            None => self.repository.handle(stop, self.repository.caller(), progress),
+        }
+    }
+
+    /// Ends the daemon: it takes no more requests, and those that it works on are told.
+    pub(crate) fn end(&self) {
+        self.occupancy.end();
+        self.over.notify_one();
+    }
+
+    /// Ends the daemon if it has nothing to do; true when it ends.
+    pub(crate) fn end_if_idle(&self) -> bool {
+        let ends = self.process == Process::Own
+            && self
+                .occupancy
+                .end_if_idle(|| !self.repository.has_running_endpoints());
+        if ends {
+            self.over.notify_one();
+        }
+        ends
+    }
+
+    /// Returns who this is, and what it does.
+    pub(crate) fn status(&self) -> DaemonStatus {
+        DaemonStatus {
+            pid: std::process::id(),
+            version: VERSION.to_owned(),
+            requests: self.occupancy.count(),
+            endpoints: self.repository.running_endpoints(),
+        }
     }
 }
 
-/// Runs the daemon of the repository at `neon_dir` until a signal or a [`Request::Shutdown`]; in the background, without
-/// `listen`, also until 30 idle seconds after the last endpoint. Endpoints that run already are adopted.
+/// Runs the daemon of the repository at `neon_dir` until a signal or `neon daemon stop`; in the background, without
+/// `listen`, also until 30 idle seconds after the last endpoint, or until somebody waits for the lock while it is idle. Endpoints that run
+/// already are adopted.
 pub fn run(
     neon_dir: &Path,
     options: OpenOptions,
@@ -109,7 +189,7 @@ pub fn run(
         };
         let adopting = Arc::clone(&repository);
         let _ = tokio::task::spawn_blocking(move || adopting.adopt_endpoints()).await;
-        let daemon = answer(&repository)?;
+        let daemon = answer(&repository, Process::Own)?;
         let shutdown = CancellationToken::new();
         let serving = listener.map(|listener| {
             serve::announce(
@@ -124,10 +204,12 @@ pub fn run(
             ))
         });
         tokio::select! {
-            () = until_signal() => {}
-            () = daemon.stop.notified() => {}
+            () = signals::until_told_to_end() => {}
+            () = daemon.over.notified() => {}
+            () = moved(&daemon) => leave(&repository),
             () = idle(&daemon), if serving.is_none() => {}
         }
+        daemon.end();
         shutdown.cancel();
         if let Some(serving) = serving {
             serving
@@ -142,13 +224,23 @@ pub fn run(
     })
 }
 
+/// Ends the process where the repository is not in its place any more: nothing may be written where it was. Its endpoints run on; the next
+/// command, where it is now, adopts them.
+fn leave(repository: &Repository) -> ! {
+    tracing::warn!(
+        repository = %repository.neon_dir().display(),
+        "the repository was moved or removed; ending without a word there"
+    );
+    std::process::exit(0)
+}
+
 /// Answers requests for an open repository on its `neon.sock` from now on.
-pub(crate) fn answer(repository: &Arc<Repository>) -> Result<Arc<Daemon>, ApiError> {
+pub(crate) fn answer(repository: &Arc<Repository>, process: Process) -> Result<Arc<Daemon>, ApiError> {
     let neon_dir = repository.neon_dir();
     let listener = bind(neon_dir).map_err(|error| local("socket", "cannot listen on neon.sock", error))?;
     std::fs::write(neon_dir.join("neon.pid"), format!("{}\n", std::process::id()))
         .map_err(|error| local("pid_file", "cannot write neon.pid", error))?;
-    let daemon = Daemon::new(Arc::clone(repository));
+    let daemon = Daemon::new(Arc::clone(repository), process);
     collect_now_and_then(repository);
     seal_by_age(repository);
     repository.compact_in_background();
@@ -203,6 +295,9 @@ fn seal_by_age(repository: &Arc<Repository>) {
 
 /// Takes away the names by which commands find this process.
 pub(crate) fn hang_up(repository: &Repository) {
+    if !repository.is_in_place() {
+        return;
+    }
     // Gone already is as good.
     let _ = std::fs::remove_file(neon_repo::sockets::daemon(repository.neon_dir()));
     let _ = std::fs::remove_file(repository.neon_dir().join("neon.pid"));
@@ -215,29 +310,22 @@ fn bind(neon_dir: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// Returns at SIGTERM or SIGINT.
-pub(crate) async fn until_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot wait for signals");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Returns once the daemon has had nothing to do for [`IDLE`], and takes nothing more.
+async fn idle(daemon: &Daemon) {
+    let mut quiet = Duration::ZERO;
+    loop {
+        tokio::time::sleep(TICK).await;
+        let busy = daemon.occupancy.count() > 0 || daemon.repository.has_running_endpoints();
+        quiet = if busy { Duration::ZERO } else { quiet + TICK };
+        if quiet >= IDLE && daemon.end_if_idle() {
+            return;
+        }
     }
 }
 
-/// Returns once the daemon has had nothing to do for [`IDLE`].
-async fn idle(daemon: &Daemon) {
-    let mut quiet = Duration::ZERO;
-    while quiet < IDLE {
+/// Returns once the repository is not any more where it was opened.
+async fn moved(daemon: &Daemon) {
+    while daemon.repository.is_in_place() {
         tokio::time::sleep(TICK).await;
-        quiet = if daemon.is_idle() {
-            quiet + TICK
-        } else {
-            Duration::ZERO
-        };
     }
 }

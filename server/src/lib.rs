@@ -2,9 +2,14 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod client;
+pub mod context;
 pub mod daemon;
+mod occupancy;
 mod rest;
 pub mod serve;
 mod shown;
+pub mod signals;
+mod spawn;
+mod talk;
 pub mod users;
-mod wire;
+pub mod wire;

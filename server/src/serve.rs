@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::local;
 use crate::daemon;
+use crate::signals;
 use crate::users::UserFile;
 
 /// Where and what to serve.
@@ -79,7 +80,7 @@ impl Host {
                 };
                 let repository = Arc::new(repository.map_err(|error| refusal(&error))?);
                 repository.adopt_endpoints();
-                daemon::answer(&repository).map_err(|error| refusal(&error))?;
+                daemon::answer(&repository, daemon::Process::Shared).map_err(|error| refusal(&error))?;
                 open.insert(name.to_owned(), Arc::clone(&repository));
                 Ok(repository)
             }
@@ -207,7 +208,7 @@ pub(crate) fn serve_root(
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         tokio::spawn(async move {
-            daemon::until_signal().await;
+            signals::until_told_to_end().await;
             stop.cancel();
         });
         let served = serve_host(Arc::clone(&host), users, listener, shutdown).await;

@@ -1,6 +1,6 @@
 //! `neon clone`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use neon_repo::api::Clone;
 use neon_server::client;
@@ -8,7 +8,6 @@ use neon_server::client;
 use crate::failure::Failure;
 use crate::root;
 use crate::session::Session;
-use crate::ui::progress::Bars;
 
 /// Copy a repository
 ///
@@ -39,7 +38,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         Some(directory) => directory,
         None => directory_of(&args.uri).ok_or_else(|| {
             Failure::usage(
-                "the URI does not say what to call the directory",
+                "the address does not say what to call the directory",
                 "name one: neon clone URI DIR",
             )
         })?,
@@ -55,7 +54,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
             password,
             ..request.clone()
         };
-        Ok(client::clone(&session.context, request, &mut Bars::new())?)
+        Ok(client::clone(&session.context, request, &mut session.progress())?)
     })?;
     session.ui.notes(&made.notes);
     session.ui.show(&made, |made, out| {
@@ -70,10 +69,12 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     })
 }
 
-/// Returns the last part of the URI's path, when it is a plain name.
+/// Returns what to call a copy: as the directory on this machine is called, or the last part of the URI's path, when that is a plain name.
 fn directory_of(uri: &str) -> Option<PathBuf> {
-    let path = uri.split(['?', '#']).next()?.trim_end_matches('/');
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let Some((_, path)) = uri.split_once("://") else {
+        return Path::new(uri).file_name().map(PathBuf::from);
+    };
+    let path = path.split(['?', '#']).next()?.trim_end_matches('/');
     let (_, name) = path.rsplit_once('/')?;
     let plain = !name.is_empty()
         && !name.starts_with(['.', '-'])
@@ -94,12 +95,16 @@ mod tests {
             directory_of("postgresql://ada:p@h/shop/?a=b/c"),
             Some("shop".into())
         );
+        for path in ["shop", "../shop/", "/srv/my/shop", "./shop"] {
+            assert_eq!(directory_of(path), Some("shop".into()), "{path}");
+        }
         for nameless in [
             "postgresql://h",
             "postgresql://h/",
             "postgresql://h/..",
             "postgresql://h/-x",
-            "shop",
+            "..",
+            "/",
         ] {
             assert_eq!(directory_of(nameless), None, "{nameless}");
         }

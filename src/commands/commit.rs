@@ -24,13 +24,12 @@ pub struct Args {
 
 /// Carries it out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
-    let author = args.author.or_else(|| session.context.user.author.clone());
     let moved = answer!(
         session,
         Request::Commit {
             branch: args.branch,
             message: args.message,
-            author,
+            author: args.author,
         },
         Moved
     );

@@ -8,7 +8,6 @@ use neon_server::client;
 use crate::failure::Failure;
 use crate::root;
 use crate::session::Session;
-use crate::ui::progress::Bars;
 
 /// Make a repository: of a new Postgres cluster, or of a data directory
 ///
@@ -36,18 +35,16 @@ pub struct Args {
 /// Carries it out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     root::refuse("init")?;
-    let user = &session.context.user;
     let request = Init {
         directory: session.absolute(&args.directory)?,
         pg_version: args
             .pg_version
-            .or(user.pg_version.filter(|_| args.from.is_none())),
+            .or(session.context.pg_version.filter(|_| args.from.is_none())),
         locale: args.locale,
         encoding: args.encoding,
         from: args.from.map(|from| session.absolute(&from)).transpose()?,
-        author: user.author.clone(),
     };
-    let made = client::init(&session.context, request, &mut Bars::new())?;
+    let made = client::init(&session.context, request, &mut session.progress())?;
     session.ui.notes(&made.notes);
     session.ui.show(&made, |made, out| {
         let at = made.lsn.map(|lsn| format!(" at {lsn}")).unwrap_or_default();

@@ -11,8 +11,8 @@ use crate::session::Session;
 /// follows `--` goes to psql: neon psql main -- -c 'select 1'
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Branch [default: HEAD's branch]
-    #[arg(value_name = "BRANCH")]
+    /// Branch, or the revision of a read-only endpoint [default: HEAD's branch]
+    #[arg(value_name = "BRANCH|REV")]
     pub branch: Option<String>,
     /// Arguments of psql
     #[arg(value_name = "PSQL ARGS", last = true, allow_hyphen_values = true)]

@@ -9,7 +9,6 @@ use neon_server::serve::ServeOptions;
 use crate::failure::Failure;
 use crate::root;
 use crate::session::Session;
-use crate::ui::progress::Bars;
 
 /// Serve this repository, or every repository below a directory, to push, pull, fetch and clone
 ///
@@ -32,5 +31,9 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         listen: args.listen,
         root: args.root.map(|root| session.absolute(&root)).transpose()?,
     };
-    Ok(client::serve(&session.context, &options, &mut Bars::new())?)
+    Ok(client::serve(
+        &session.context,
+        &options,
+        &mut session.progress(),
+    )?)
 }

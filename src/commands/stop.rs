@@ -1,5 +1,7 @@
 //! `neon stop`
 
+use std::io::{self, Write};
+
 use neon_repo::api::{Request, Stopped};
 
 use super::answer;
@@ -10,8 +12,8 @@ use crate::ui::style;
 /// Stop endpoints, and commit what they wrote
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Branch, or name of a read-only endpoint [default: HEAD's branch]
-    #[arg(value_name = "BRANCH", conflicts_with = "all")]
+    /// Branch, or what a read-only endpoint was started at: its revision or its name [default: HEAD's branch]
+    #[arg(value_name = "BRANCH|REV", conflicts_with = "all")]
     pub branch: Option<String>,
     /// Stop every endpoint of the repository
     #[arg(long)]
@@ -28,11 +30,14 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         },
         Stopped
     );
-    session.ui.show(&stopped, |stopped, out| {
-        stopped
-            .iter()
-            .try_for_each(|one| writeln!(out, "{}", sentence(one)))
-    })
+    session.ui.show(&stopped, |stopped, out| print(stopped, out))
+}
+
+/// Writes a sentence a line.
+pub(super) fn print(stopped: &[Stopped], out: &mut dyn Write) -> io::Result<()> {
+    stopped
+        .iter()
+        .try_for_each(|one| writeln!(out, "{}", sentence(one)))
 }
 
 fn sentence(stopped: &Stopped) -> String {

@@ -43,7 +43,11 @@ pub(super) fn run(
     }
     session.ui.show(&transferred, |transferred, out| {
         transferred.iter().try_for_each(|one| print(one, inward, out))
-    })
+    })?;
+    if transferred.iter().any(|one| one.outcome == neon_repo::REFUSED) {
+        return Err(Failure::Reported);
+    }
+    Ok(())
 }
 
 /// Writes one line; `inward` when ours was moved to theirs.

@@ -9,8 +9,8 @@ use crate::session::Session;
 /// Print the connection URI of a running endpoint, password included
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Branch [default: HEAD's branch]
-    #[arg(value_name = "BRANCH")]
+    /// Branch, or the revision of a read-only endpoint [default: HEAD's branch]
+    #[arg(value_name = "BRANCH|REV")]
     pub branch: Option<String>,
 }
 

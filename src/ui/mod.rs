@@ -60,6 +60,17 @@ impl Ui {
         }
     }
 
+    /// Prints a sentence on stderr while work goes on; with JSON as an object on a line of its own.
+    pub fn beside(&self, line: &str) {
+        let line = if self.json {
+            serde_json::json!({ "note": line }).to_string()
+        } else {
+            line.to_owned()
+        };
+        // Nobody to tell when stderr is gone.
+        let _ = writeln!(anstream::stderr().lock(), "{line}");
+    }
+
     /// Prints a sentence on stderr that is neither result nor error; not with JSON.
     pub fn say(&self, line: &str) {
         if !self.json {

@@ -5,13 +5,14 @@ use std::io::{self, IsTerminal, Read};
 use dialoguer::Password;
 
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// Longest password that is read, in bytes.
 const MAX_PASSWORD: u64 = 1024;
 
 /// Asks on the terminal, without echo.
 pub fn ask(prompt: &str) -> Result<String, Failure> {
-    Password::new().with_prompt(prompt).interact().map_err(failed)
+    interrupt::at_once(|| Password::new().with_prompt(prompt).interact()).map_err(failed)
 }
 
 /// Asks on the terminal twice, for a password that is new.
@@ -22,11 +23,10 @@ pub fn ask_new(prompt: &str) -> Result<String, Failure> {
             "give it on stdin: --password-stdin",
         ));
     }
-    Password::new()
+    let asking = Password::new()
         .with_prompt(prompt)
-        .with_confirmation("Again", "The two differ.")
-        .interact()
-        .map_err(failed)
+        .with_confirmation("Again", "The two differ.");
+    interrupt::at_once(|| asking.interact()).map_err(failed)
 }
 
 /// Reads the password from stdin: all of it, without the newline at its end.

@@ -5,16 +5,21 @@ use std::collections::HashMap;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use neon_repo::api::{Progress, ProgressSink};
 
+use super::Ui;
+use crate::interrupt;
+
 /// A bar for each label that is reported. They vanish when dropped.
 pub struct Bars {
+    ui: Ui,
     screen: MultiProgress,
     bars: HashMap<String, ProgressBar>,
 }
 
 impl Bars {
     /// Returns a screen without bars.
-    pub fn new() -> Bars {
+    pub fn new(ui: Ui) -> Bars {
         Bars {
+            ui,
             screen: MultiProgress::new(),
             bars: HashMap::new(),
         }
@@ -23,7 +28,7 @@ impl Bars {
 
 impl ProgressSink for Bars {
     fn report(&mut self, progress: &Progress) {
-        if self.screen.is_hidden() {
+        if self.screen.is_hidden() || self.ui.is_json() {
             return;
         }
         let screen = &self.screen;
@@ -44,12 +49,16 @@ impl ProgressSink for Bars {
     }
 
     fn note(&mut self, line: &str) {
-        if self.screen.is_hidden() {
-            eprintln!("{line}");
+        if self.ui.is_json() || self.screen.is_hidden() {
+            self.ui.beside(line);
         } else {
             // Nobody to tell when the terminal is gone.
             let _ = self.screen.println(line);
         }
+    }
+
+    fn cancelled(&self) -> bool {
+        interrupt::happened()
     }
 }
 
@@ -93,7 +102,7 @@ mod tests {
                 bar.set_position(3);
             }
         }
-        let mut bars = Bars::new();
+        let mut bars = Bars::new(Ui::new(false));
         bars.report(&Progress {
             label: "x".to_owned(),
             done: 1,

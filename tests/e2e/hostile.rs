@@ -162,7 +162,7 @@ fn a_commit_holds_settings_and_nothing_else(environment: &TestEnvironment, postg
         "main",
         &format!(
             "include '{secret}'\nwork_mem = '7MB' include '{secret}'\nINCLUDE_IF_EXISTS = '{secret}'\nhba_file = '{secret}'\nident_file = '{secret}'\n\
-             \u{1b}[2Jwork_mem = '8MB'\nwork_mem = '5MB'\narchive_command = 'touch {secret}.ran'\narchive_mode = on\nssl = on\nssl_passphrase_command = 'touch {secret}.ran'\n\
+             work_mem = '5MB'\narchive_command = 'touch {secret}.ran'\narchive_mode = on\nssl = on\nssl_passphrase_command = 'touch {secret}.ran'\n\
              session_preload_libraries = '{secret}'\nlocal_preload_libraries = 'x'\ndynamic_library_path = '/tmp'\nno_such_setting = 1\nlog_directory = '/tmp'\n\
              data_directory = '/tmp'\nsome.extension = 'kept'\nnot a setting at all\n"
         ),

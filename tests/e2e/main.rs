@@ -3,6 +3,7 @@
 mod compaction;
 mod crash;
 mod dev;
+mod forged;
 mod fsck;
 mod gc;
 mod hostile;

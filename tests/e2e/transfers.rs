@@ -6,7 +6,8 @@ use serde_json::Value;
 on_both!(
     a_clone_looks_and_pulls,
     two_clones_write_the_same_branch,
-    a_pull_meets_a_running_endpoint
+    a_pull_meets_a_running_endpoint,
+    pushes_of_one_head_at_once,
 );
 
 /// Returns what the other side's branch is to ours.
@@ -201,5 +202,49 @@ fn a_pull_meets_a_running_endpoint(environment: &TestEnvironment, postgres: &Tes
     assert_eq!(
         shop.sql_on("copy", "select string_agg(i::text, ',' order by i) from t"),
         "1,2,3"
+    );
+}
+
+fn pushes_of_one_head_at_once(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let serve = Serve::start(environment, "srv");
+    let shop = environment.init("shop", postgres);
+    let uri = shop.start("main");
+    TestPostgres::sql(&uri, "create table t(i int)");
+    shop.ok(&["stop"]);
+    shop.quit();
+    let clones: Vec<_> = (0..4)
+        .map(|number| environment.clone(shop.directory().to_str().expect("text"), &format!("copy{number}")))
+        .collect();
+    for clone in &clones {
+        clone.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
+    }
+    for round in 0..4 {
+        // The first push makes the repository, later ones bring more of a timeline that all have.
+        std::thread::scope(|scope| {
+            for (number, clone) in clones.iter().enumerate() {
+                let target = format!("cloud:round{round}/branch{number}");
+                scope.spawn(move || clone.ok(&["push", "main", &target]));
+            }
+        });
+        let server = environment.repo_at(&serve.root().join("shop"));
+        assert_eq!(
+            server.json(&["branch"]).as_array().expect("branches").len(),
+            4 * (round + 1)
+        );
+        TestPostgres::sql(
+            &shop.start("main"),
+            "insert into t select generate_series(1, 20000)",
+        );
+        shop.ok(&["stop"]);
+        shop.quit();
+        for clone in &clones {
+            clone.ok(&["pull", "main", "origin"]);
+        }
+    }
+    let server = environment.repo_at(&serve.root().join("shop"));
+    server.fsck();
+    assert!(
+        server.ok(&["log"]).contains("changes on main"),
+        "one of the branches is HEAD"
     );
 }

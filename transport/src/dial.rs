@@ -146,16 +146,19 @@ impl Secret {
     fn find(address: &Address, options: &DialOptions) -> Secret {
         let user = address.user.clone().unwrap_or_else(|| options.user.clone());
         let nothing = |passfile| (None, PasswordOrigin::Uri, passfile);
-        let (password, origin, passfile) = match &address.password {
-            Some(password) => (Some(password.clone()), PasswordOrigin::Uri, None),
-            None => match options
-                .passwords
-                .find(&address.host, address.port, &address.repository, &user)
-            {
-                Ok(Some((password, origin))) => (Some(password), origin, None),
-                Ok(None) => nothing(None),
-                Err(ignored) => nothing(Some(ignored.to_string())),
-            },
+        let (password, origin, passfile) = match (&options.passwords.typed, &address.password) {
+            (Some(typed), _) => (Some(typed.clone()), PasswordOrigin::Typed, None),
+            (None, Some(password)) => (Some(password.clone()), PasswordOrigin::Uri, None),
+            (None, None) => {
+                match options
+                    .passwords
+                    .find(&address.host, address.port, &address.repository, &user)
+                {
+                    Ok(Some((password, origin))) => (Some(password), origin, None),
+                    Ok(None) => nothing(None),
+                    Err(ignored) => nothing(Some(ignored.to_string())),
+                }
+            }
         };
         Secret {
             user,

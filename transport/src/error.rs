@@ -136,7 +136,7 @@ impl TransportError {
                 None => "put it into the URI, into PGPASSWORD or into ~/.pgpass".into(),
             }),
             TransportError::WrongPassword { origin, .. } => Some(format!(
-                "the password came from {origin}; `neon user list` on the server shows who may connect"
+                "the password {origin}; `neon user list` on the server shows who may connect"
             )),
             TransportError::NotANeonServer { .. } => Some("check host and port of the URI".into()),
             TransportError::Refused(refusal) | TransportError::NotReady(refusal) => refusal.hint.clone(),

@@ -30,6 +30,8 @@ impl fmt::Debug for Password {
 /// Which place a password was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordOrigin {
+    /// Somebody typed it when it was asked for.
+    Typed,
     /// The URI.
     Uri,
     /// The environment variable `PGPASSWORD`.
@@ -43,17 +45,20 @@ pub enum PasswordOrigin {
 impl fmt::Display for PasswordOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PasswordOrigin::Uri => f.write_str("the URI"),
-            PasswordOrigin::Given => f.write_str("the configuration"),
-            PasswordOrigin::Environment => f.write_str("PGPASSWORD"),
-            PasswordOrigin::Passfile(path) => f.write_str(&path.display().to_string()),
+            PasswordOrigin::Typed => f.write_str("was typed"),
+            PasswordOrigin::Uri => f.write_str("came from the URI"),
+            PasswordOrigin::Given => f.write_str("came from the configuration"),
+            PasswordOrigin::Environment => f.write_str("came from PGPASSWORD"),
+            PasswordOrigin::Passfile(path) => write!(f, "came from {}", path.display()),
         }
     }
 }
 
-/// The places outside the URI where a password is looked for, in this order.
+/// The places outside the URI where a password is looked for, in this order. What was typed comes before the URI, too.
 #[derive(Clone, Debug, Default)]
 pub struct PasswordSources {
+    /// What was typed when a password was asked for.
+    pub typed: Option<Password>,
     /// The value of `PGPASSWORD`.
     pub environment: Option<Password>,
     /// The password file.
@@ -65,6 +70,7 @@ impl PasswordSources {
     pub fn from_environment() -> PasswordSources {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         PasswordSources {
+            typed: None,
             environment: set("PGPASSWORD")
                 .and_then(|value| value.into_string().ok())
                 .map(Password::new),

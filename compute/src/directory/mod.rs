@@ -77,8 +77,9 @@ pub struct Built {
     pub left_out: Vec<String>,
 }
 
-/// Called with bytes done and bytes in all while a directory is built, from any of its threads.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+/// Called with bytes done and bytes in all while a directory is built, from any of its threads. Returning false ends the work:
+/// [`ComputeError::Interrupted`], and nothing is left of it.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) -> bool + Sync);
 
 /// A data directory of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +104,7 @@ impl DataDirectory {
         let building = beside(path, ".building");
         remove_tree(&building)?;
         let result = fill(source, &building, boot, progress).and_then(|built| {
+            go_on(progress, built.bytes, built.bytes)?;
             durable::sync_tree(&building)?;
             match fs::remove_dir(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -119,6 +121,16 @@ impl DataDirectory {
             let _ = remove_tree(&building);
         }
         result
+    }
+
+    /// Makes what [`DataDirectory::build`] would make, but for pages of relations and SLRUs, in `scratch`, and takes it away again: a state
+    /// that cannot be started is found before anybody relies on it.
+    pub fn rehearse(source: &dyn PageSource, scratch: &Path, boot: &Boot) -> Result<()> {
+        refuse_used(scratch)?;
+        let result =
+            Contents::collect(source).and_then(|contents| fill_files(source, scratch, boot, &contents));
+        remove_tree(scratch)?;
+        result.map(drop)
     }
 
     /// Returns the directory at `path`, taken for what it is.
@@ -153,19 +165,24 @@ pub fn read_control(pgdata: &Path) -> Result<ControlFile> {
 }
 
 fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_>) -> Result<Built> {
+    let contents = Contents::collect(source)?;
+    let checksums = control_file(source)?.checksums();
+    go_on(progress, 0, 0)?;
+    let mut built = fill_files(source, root, boot, &contents)?;
+    built.bytes = relations::write(source, root, &contents, checksums, progress)?;
+    go_on(progress, built.bytes, built.bytes)?;
+    slru::write(source, root, &contents)?;
+    Ok(built)
+}
+
+/// Makes everything but pages.
+fn fill_files(source: &dyn PageSource, root: &Path, boot: &Boot, contents: &Contents) -> Result<Built> {
     let subject = source.subject();
     let state = source.checkpoint_state()?;
-    let control = state
-        .control_file()
-        .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))?;
-    let contents = Contents::collect(source)?;
-    skeleton::make(root, subject.version, &contents)?;
-    let configuration = carried::write(root, subject.version, &contents, boot)?;
-    let checksums = control.checksums();
-    let bytes = relations::write(source, root, &contents, checksums, progress)?;
-    slru::write(source, root, &contents)?;
-    let prepared = prepared::write(root, subject.version, &contents)?;
-    origins::write(root, &contents)?;
+    skeleton::make(root, subject.version, contents)?;
+    let configuration = carried::write(root, subject.version, contents, boot)?;
+    let prepared = prepared::write(root, subject.version, contents)?;
+    origins::write(root, contents)?;
     if let Some(name) = &boot.slot {
         slot::write(root, subject.version, name, subject.lsn)?;
     }
@@ -173,12 +190,27 @@ fn fill(source: &dyn PageSource, root: &Path, boot: &Boot, progress: Progress<'_
     Ok(Built {
         wal_start: subject.lsn,
         boot_end,
-        bytes,
+        bytes: 0,
         prepared,
         unlogged: contents.unlogged_count(),
         switched_off: configuration.switched_off,
         left_out: configuration.left_out,
     })
+}
+
+fn control_file(source: &dyn PageSource) -> Result<ControlFile> {
+    let state = source.checkpoint_state()?;
+    state
+        .control_file()
+        .map_err(|error| ComputeError::Damaged(format!("control parameters: {error}")))
+}
+
+/// Tells how far the work is, and whether it is to end.
+fn go_on(progress: Progress<'_>, done: u64, total: u64) -> Result<()> {
+    match progress(done, total) {
+        true => Ok(()),
+        false => Err(ComputeError::Interrupted),
+    }
 }
 
 fn refuse_used(path: &Path) -> Result<()> {

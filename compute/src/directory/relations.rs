@@ -82,7 +82,7 @@ pub(super) fn write(
         {
             let count = |blocks: u32| {
                 let bytes = u64::from(blocks) * BLCKSZ as u64;
-                progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+                super::go_on(progress, done.fetch_add(bytes, Ordering::Relaxed) + bytes, total)
             };
             if let Err(error) = write_segment(source, root, version, segment, checksums, &early, &count) {
                 fail(error);
@@ -124,7 +124,7 @@ fn write_segment(
     segment: &Segment,
     checksums: bool,
     early: &Sender<File>,
-    count: &dyn Fn(u32),
+    count: &dyn Fn(u32) -> Result<()>,
 ) -> Result<()> {
     /// Blocks between two reports of progress.
     const REPORT: u32 = 1024;
@@ -141,7 +141,7 @@ fn write_segment(
                 )));
             }
             if block - reported >= REPORT {
-                count(block - reported);
+                count(block - reported)?;
                 reported = block;
             }
             if page.is_all_zero() {
@@ -156,7 +156,7 @@ fn write_segment(
             file.page(u64::from(block - segment.first), page.as_bytes(), Some(checksum))
         })?;
     }
-    count(blocks.end - reported);
+    count(blocks.end - reported)?;
     file.finish(u64::from(segment.blocks))
 }
 

@@ -110,6 +110,7 @@ impl Place {
             port: settings.port,
             socket_dir: &settings.socket_dir,
             log: &self.log(),
+            locale: &[],
             pinned: &pinned,
         })?;
         postmaster.wait_ready(PATIENCE)?;

@@ -39,7 +39,7 @@ fn built(old: &Place, new: &Place) -> (Lsn, StreamParams) {
         slot: Some("neon".to_owned()),
         settings: None,
     };
-    DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| {}).expect("built");
+    DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| true).expect("built");
     let control = read_control(&new.pgdata()).expect("control");
     let params = StreamParams {
         version: control.version(),

@@ -79,7 +79,7 @@ fn what_the_page_store_holds_boots_as_what_postgres_wrote() {
         let objects = Arc::new(ObjectStore::open(neon.path().join("objects")).expect("objects"));
         let store = PageStore::open(neon.path(), objects).expect("store");
         let import = inspect(&old.pgdata()).expect("can be imported");
-        let imported = store.import(&import, &mut |_, _| {}).expect("imported");
+        let imported = store.import(&import, &mut |_, _| true).expect("imported");
         let start = imported.end();
 
         // At the import itself.
@@ -92,7 +92,7 @@ fn what_the_page_store_holds_boots_as_what_postgres_wrote() {
             slot: Some("neon".to_owned()),
             settings: None,
         };
-        let built = DataDirectory::build(&source, &first.pgdata(), &boot, &|_, _| {}).expect("built");
+        let built = DataDirectory::build(&source, &first.pgdata(), &boot, &|_, _| true).expect("built");
         assert_eq!(built.wal_start, start);
         check_checksums(&first);
         let fork = NewTimeline {
@@ -136,7 +136,7 @@ fn what_the_page_store_holds_boots_as_what_postgres_wrote() {
                 ..boot.clone()
             };
             let again = Place::new(&installation);
-            let built = DataDirectory::build(&source, &again.pgdata(), &boot, &|_, _| {}).expect("built");
+            let built = DataDirectory::build(&source, &again.pgdata(), &boot, &|_, _| true).expect("built");
             assert_eq!(built.prepared.len(), 1);
             assert_eq!(built.prepared[0].gid, "second");
             check_checksums(&again);

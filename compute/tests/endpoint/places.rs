@@ -66,7 +66,7 @@ fn every_kind_of_place_boots() {
         let objects = Arc::new(ObjectStore::open(neon.path().join("objects")).expect("objects"));
         let store = PageStore::open(neon.path(), objects).expect("store");
         let import = inspect(&old.pgdata()).expect("can be imported");
-        let imported = store.import(&import, &mut |_, _| {}).expect("imported");
+        let imported = store.import(&import, &mut |_, _| true).expect("imported");
         let tli = imported.tli() + 0x7FF;
         let start = Position {
             timeline: imported.id(),
@@ -91,7 +91,7 @@ fn every_kind_of_place_boots() {
             .expect("fork");
         let writer = Place::new(installation);
         let source = TimelineSource::new(imported.clone(), start.lsn);
-        DataDirectory::build(&source, &writer.pgdata(), &boot, &|_, _| {}).expect("built");
+        DataDirectory::build(&source, &writer.pgdata(), &boot, &|_, _| true).expect("built");
         let server = writer.start(&writer.settings());
         let mut places = Vec::new();
         for before_end in [64, 8, 0] {
@@ -134,7 +134,7 @@ fn every_kind_of_place_boots() {
                 settings: None,
             };
             let new = Place::new(installation);
-            let built = DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| {}).expect("built");
+            let built = DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| true).expect("built");
             assert_eq!(built.wal_start, place);
             assert!(built.boot_end.bytes_since(place) >= RECORD, "{place}");
             let settings = new.settings();

@@ -143,6 +143,15 @@ fn a_built_directory_is_the_position_and_goes_on_from_there() {
         let old = Place::with_cluster(&installation);
         let (source, digest) = origin(&old);
         let new = Place::new(&installation);
+        let told = std::sync::atomic::AtomicU32::new(0);
+        let ended = DataDirectory::build(
+            &source,
+            &new.pgdata(),
+            &boot(&source, Purpose::ReadWrite),
+            &|_, _| told.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 9,
+        );
+        assert!(matches!(ended, Err(ComputeError::Interrupted)), "{ended:?}");
+        assert!(!new.pgdata().exists() && !new.pgdata().with_extension("building").exists());
         let steps = std::sync::Mutex::new((0, 0));
         let built = DataDirectory::build(
             &source,
@@ -151,6 +160,7 @@ fn a_built_directory_is_the_position_and_goes_on_from_there() {
             &|done, total| {
                 let mut steps = steps.lock().expect("no panic");
                 *steps = (steps.0.max(done), total);
+                true
             },
         )
         .expect("built");
@@ -278,7 +288,7 @@ fn a_read_only_directory_shows_the_position_and_makes_no_wal() {
         let new = Place::new(&installation);
         let mut read_only = boot(&source, Purpose::ReadOnly);
         read_only.slot = None;
-        let built = DataDirectory::build(&source, &new.pgdata(), &read_only, &|_, _| {}).expect("built");
+        let built = DataDirectory::build(&source, &new.pgdata(), &read_only, &|_, _| true).expect("built");
         assert_eq!(built.prepared.len(), 1);
         let wal = files(&new.pgdata().join("pg_wal"));
         let settings = neon_compute::settings::EndpointSettings {
@@ -325,7 +335,7 @@ fn an_export_starts_without_us() {
             TLI,
             history(&source),
             Some(settings),
-            &|_, _| {},
+            &|_, _| true,
         )
         .expect("exported");
         let off: Vec<&str> = built.switched_off.iter().map(|off| off.name.as_str()).collect();
@@ -420,7 +430,7 @@ fn nothing_is_written_when_a_relation_cannot_be_rebuilt() {
         &source,
         &new.pgdata(),
         &boot(&source, Purpose::ReadWrite),
-        &|_, _| {},
+        &|_, _| true,
     );
     assert!(
         matches!(&error, Err(ComputeError::Unbuildable(all)) if all.len() == 1),
@@ -435,7 +445,7 @@ fn nothing_is_written_when_a_relation_cannot_be_rebuilt() {
         &source,
         &new.pgdata(),
         &boot(&source, Purpose::ReadWrite),
-        &|_, _| {},
+        &|_, _| true,
     );
     assert!(matches!(error, Err(ComputeError::NotEmpty(_))));
     assert!(new.pgdata().join("mine").exists());
@@ -448,7 +458,7 @@ fn nothing_is_written_when_a_relation_cannot_be_rebuilt() {
         &source,
         &new.pgdata(),
         &boot(&source, Purpose::ReadWrite),
-        &|_, _| {},
+        &|_, _| true,
     )
     .expect("built");
     assert!(!building.exists() && new.pgdata().join("PG_VERSION").exists());

@@ -17,8 +17,16 @@ use crate::codec::{Decoder, Encoder};
 
 /// First bytes of every commit; tells it from other kinds of objects.
 pub const COMMIT_MAGIC: [u8; 8] = *b"NEONCMIT";
-/// Longest commit, in bytes.
-pub const MAX_COMMIT: usize = 64 << 20;
+/// Longest commit, in bytes: half of the longest message of the protocol, so that a commit never keeps a branch from being pulled.
+pub const MAX_COMMIT: usize = 8 << 20;
+/// Most digests of one commit; of more the newest are kept. 1.6 TB of WAL in segments of 16 MB.
+pub const MAX_DIGESTS: usize = 100_000;
+/// Longest settings, in bytes.
+pub const MAX_SETTINGS: usize = 256 << 10;
+/// Longest author, in bytes.
+pub const MAX_AUTHOR: usize = 1 << 10;
+/// Longest message, in bytes.
+pub const MAX_MESSAGE: usize = 64 << 10;
 
 const VERSION: u32 = 1;
 const CHAR_SIGNED: u8 = 1;
@@ -26,13 +34,9 @@ const CHECKSUMS: u8 = 2;
 
 pub(super) const MAX_PATH: usize = 4096;
 const MAX_CHECKPOINT: usize = 64 << 10;
-const MAX_DIGESTS: usize = 1 << 20;
 const MAX_PARENTS: usize = 16;
 const MAX_PRELOAD: usize = 64;
 const MAX_WORD: usize = 256;
-const MAX_SETTINGS: usize = 1 << 20;
-const MAX_AUTHOR: usize = 1 << 10;
-const MAX_MESSAGE: usize = 1 << 20;
 
 pub(super) fn encode(commit: &Commit) -> Vec<u8> {
     let mut to = Encoder::default();

@@ -9,7 +9,7 @@ use neon_types::{CommitId, Lsn, ObjectId, Position, TimelineId};
 use crate::ancestry::Line;
 use crate::{ObjectsError, Result};
 
-pub use bytes::{COMMIT_MAGIC, MAX_COMMIT};
+pub use bytes::{COMMIT_MAGIC, MAX_AUTHOR, MAX_COMMIT, MAX_DIGESTS, MAX_MESSAGE, MAX_SETTINGS};
 pub use environment::Environment;
 
 /// One stretch of a path: a timeline and where it begins.
@@ -124,7 +124,26 @@ impl Commit {
             }
             last = digest.end;
         }
-        Ok(())
+        self.check_texts()
+    }
+
+    /// Refuses what would act on the terminal of whoever reads it.
+    fn check_texts(&self) -> std::result::Result<(), String> {
+        let Environment {
+            architecture,
+            libc,
+            icu,
+            preload,
+            ..
+        } = &self.environment;
+        let words = [&self.author, architecture, libc, icu].into_iter().chain(preload);
+        let line = |text: &String| !text.contains(char::is_control);
+        let lines = |text: &String| !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
+        if words.into_iter().all(line) && lines(&self.message) && lines(&self.settings) {
+            Ok(())
+        } else {
+            Err("its texts hold control characters".to_owned())
+        }
     }
 }
 

@@ -136,6 +136,22 @@ fn impossible_commits_are_refused_by_name() {
             |c| c.parents = vec![c.parents[0]; 17],
             "parents: 17 is more than the limit",
         ),
+        (
+            |c| c.message = "x".repeat(MAX_MESSAGE + 1),
+            "message: 65537 is more than the limit",
+        ),
+        (
+            |c| c.settings = "x".repeat(MAX_SETTINGS + 1),
+            "settings: 262145 is more than the limit",
+        ),
+        (|c| c.message = "a\u{1b}[2Jb".to_owned(), "control characters"),
+        (|c| c.message = "a\rb".to_owned(), "control characters"),
+        (|c| c.author = "Ada\n<a@b>".to_owned(), "control characters"),
+        (|c| c.settings = "a = '\u{7}'".to_owned(), "control characters"),
+        (
+            |c| c.environment.preload = vec!["\u{9b}2J".to_owned()],
+            "control characters",
+        ),
     ];
     for (damage, expected) in cases {
         let mut commit = sample();

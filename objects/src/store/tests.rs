@@ -121,9 +121,9 @@ fn a_cut_transfer_goes_on_where_it_was() {
     let id = hash(&bytes);
     let mut staging = store.staging(id).expect("begun");
     staging.append(&bytes[..40_000]).expect("appended");
-    assert!(matches!(store.staging(id), Err(ObjectsError::StagingBusy(_))));
     drop(staging);
     assert_eq!(store.incoming().expect("listed"), [Incoming { id, len: 40_000 }]);
+    assert_eq!(store.staged(id).expect("looked at"), 40_000);
     assert!(!store.contains(id));
     let mut staging = store.staging(id).expect("resumed").limited(100_000);
     assert_eq!(staging.len(), 40_000);
@@ -137,6 +137,37 @@ fn a_cut_transfer_goes_on_where_it_was() {
     again.append(b"garbage").expect("appended");
     assert!(matches!(again.finish(), Err(ObjectsError::Damaged { .. })));
     store.verify(id).expect("untouched");
+}
+
+#[test]
+fn two_transfers_of_one_object_do_not_wait_for_each_other() {
+    let (_dir, store) = store();
+    let bytes = noise(10_000);
+    let id = hash(&bytes);
+    let mut slow = store.staging(id).expect("begun");
+    slow.append(&bytes[..4_000]).expect("appended");
+    assert_eq!(
+        store.staged(id).expect("looked at"),
+        0,
+        "somebody else goes on there"
+    );
+    let mut cut = store.staging(id).expect("begun beside it");
+    cut.append(&bytes[..100]).expect("appended");
+    drop(cut);
+    let mut quick = store.staging(id).expect("begun beside it");
+    assert!(quick.is_empty());
+    quick.append(&bytes).expect("appended");
+    assert_eq!(quick.finish().expect("verified"), id);
+    assert_eq!(store.read(id, 10_000).expect("read"), bytes);
+    slow.append(&bytes[4_000..]).expect("appended");
+    assert_eq!(slow.finish().expect("verified"), id, "the same object again");
+    store.verify(id).expect("whole");
+    assert_eq!(store.incoming().expect("listed"), []);
+    assert_eq!(
+        store.sweep_temporaries().expect("swept"),
+        0,
+        "nothing stays behind"
+    );
 }
 
 #[test]

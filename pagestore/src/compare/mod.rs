@@ -84,12 +84,14 @@ pub enum Peer {
 
 /// Compares `subject` with the directory; returns also where the directory stands.
 ///
+/// `progress` is told bytes done and in all; it ends the comparison by returning false.
+///
 /// Errors: the directory cannot be read, or the subject cannot (a block that cannot be rebuilt is a difference).
 pub fn compare(
     subject: &dyn Subject,
     directory: &ImportSource,
     peer: &Peer,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> std::result::Result<(Report, Imported), ImportError> {
     let mut walk = walk::Walk::new(subject, peer).map_err(|error| ImportError::Store(Box::new(error)))?;
     let imported = crate::import::import(directory, &mut |key, value| walk.take(key, value), progress)?;

@@ -10,7 +10,7 @@ use neon_postgres::records::relmap::map_size;
 use neon_postgres::{BLCKSZ, Page, RELSEG_BLOCKS, layout};
 use neon_types::{Key, Lsn, PackedKey, RelTag, SlruKind};
 
-use super::{ImportError, ImportSource, origins, slrus};
+use super::{ImportError, ImportSource, ValuesDigest, origins, slrus};
 use crate::items::{
     CarriedFile, Database, MAX_FILE_SIZE, OriginProgress, PAGES_PER_SEGMENT, RelMap, RelSize, Tablespace,
     TwoPhase,
@@ -34,7 +34,7 @@ pub(super) fn all(
     source: &ImportSource,
     state: &CheckpointState,
     sink: Sink<'_>,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<[u8; 32], ImportError> {
     let survey = &source.survey;
     let slru_bytes = survey.slrus.values().flat_map(BTreeMap::values).sum::<u64>();
@@ -43,7 +43,7 @@ pub(super) fn all(
         source,
         sink,
         progress,
-        hasher: blake3::Hasher::new(),
+        digest: ValuesDigest::default(),
         last: PackedKey::MIN,
         done: 0,
         total: slru_bytes + rel_bytes,
@@ -63,14 +63,14 @@ pub(super) fn all(
     for (rel, blocks) in sizes {
         out.blocks(rel, blocks)?;
     }
-    Ok(*out.hasher.finalize().as_bytes())
+    Ok(out.digest.finish())
 }
 
 struct Emitter<'a> {
     source: &'a ImportSource,
     sink: Sink<'a>,
-    progress: &'a mut dyn FnMut(u64, u64),
-    hasher: blake3::Hasher,
+    progress: &'a mut dyn FnMut(u64, u64) -> bool,
+    digest: ValuesDigest,
     /// Key of the last value.
     last: PackedKey,
     /// Bytes of pages read.
@@ -84,15 +84,7 @@ impl Emitter<'_> {
         let packed = key.pack();
         debug_assert!(self.last < packed, "{key:?} is out of order");
         self.last = packed;
-        let bytes: &[u8] = match &value {
-            Value::Image(page) => page.as_bytes(),
-            Value::Record(bytes) | Value::Change(bytes) | Value::Delta(bytes) | Value::Item(bytes) => bytes,
-            Value::Absent => &[],
-        };
-        self.hasher.update(&packed.0);
-        self.hasher
-            .update(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.hasher.update(bytes);
+        self.digest.add(&packed, value.stored(true).1);
         (self.sink)(packed, value).map_err(|error| ImportError::Store(Box::new(error)))
     }
 
@@ -261,7 +253,7 @@ impl Emitter<'_> {
                 };
                 self.page(key, page, |_| Ok(()))?;
             }
-            self.advance(bytes.len());
+            self.advance(bytes.len())?;
         }
         Ok(())
     }
@@ -325,7 +317,7 @@ impl Emitter<'_> {
                     block += 1;
                 }
                 buffer = chunk;
-                self.advance(count);
+                self.advance(count)?;
             }
         }
         Ok(())
@@ -348,9 +340,12 @@ impl Emitter<'_> {
         self.put(key, Value::Image(page))
     }
 
-    fn advance(&mut self, bytes: usize) {
+    fn advance(&mut self, bytes: usize) -> Result<(), ImportError> {
         self.done += bytes as u64;
-        (self.progress)(self.done, self.total);
+        match (self.progress)(self.done, self.total) {
+            true => Ok(()),
+            false => Err(ImportError::Interrupted),
+        }
     }
 }
 

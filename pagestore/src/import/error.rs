@@ -141,6 +141,9 @@ pub enum ImportError {
         /// What it said.
         source: io::Error,
     },
+    /// Whoever is told of the progress wanted it to end.
+    #[error("interrupted")]
+    Interrupted,
     /// What was read could not be taken in.
     #[error(transparent)]
     Store(Box<PageStoreError>),

@@ -63,7 +63,7 @@ pub struct Imported {
     pub prev_record: Lsn,
     /// Postgres timeline of the directory.
     pub tli: u32,
-    /// BLAKE3 over every value that was emitted: its 18 key bytes, its length as a little-endian `u32`, its bytes.
+    /// BLAKE3 over every value that was emitted, see [`ValuesDigest`].
     pub digest: [u8; 32],
     /// System identifier of the cluster.
     pub system_id: u64,
@@ -71,17 +71,40 @@ pub struct Imported {
 
 impl Imported {
     /// Returns the id of the timeline that begins with this state: the same for everybody who imports the same
-    /// directory. The first 16 bytes of the BLAKE3 of `neon import`, then system identifier (8 bytes), TLI (4), LSN (8),
-    /// all little-endian, and the digest (32).
+    /// directory.
     pub fn timeline_id(&self) -> TimelineId {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"neon import");
-        hasher.update(&self.system_id.to_le_bytes());
-        hasher.update(&self.tli.to_le_bytes());
-        hasher.update(&self.lsn.0.to_le_bytes());
-        hasher.update(&self.digest);
-        let hash = hasher.finalize();
-        TimelineId(hash.as_bytes().first_chunk().copied().unwrap_or_default())
+        timeline_id(self.system_id, self.tli, self.lsn, &self.digest)
+    }
+}
+
+/// Returns the first 16 bytes of the BLAKE3 of `neon import`, then system identifier (8 bytes), TLI (4), LSN (8), all
+/// little-endian, and the digest (32).
+pub(crate) fn timeline_id(system_id: u64, tli: u32, lsn: Lsn, digest: &[u8; 32]) -> TimelineId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"neon import");
+    hasher.update(&system_id.to_le_bytes());
+    hasher.update(&tli.to_le_bytes());
+    hasher.update(&lsn.0.to_le_bytes());
+    hasher.update(digest);
+    let hash = hasher.finalize();
+    TimelineId(hash.as_bytes().first_chunk().copied().unwrap_or_default())
+}
+
+/// The digest over the values of an import, in key order.
+#[derive(Default)]
+pub(crate) struct ValuesDigest(blake3::Hasher);
+
+impl ValuesDigest {
+    /// Adds a value: its 18 key bytes, its length as a little-endian `u32`, its bytes.
+    pub(crate) fn add(&mut self, key: &PackedKey, bytes: &[u8]) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.0.update(&key.0);
+        self.0.update(&len.to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
     }
 }
 
@@ -92,14 +115,14 @@ pub fn position(source: &ImportSource) -> Result<(Lsn, Lsn), ImportError> {
 }
 
 /// Reads the whole directory and gives every value to `sink` in strictly ascending key order. `progress` is told the
-/// bytes of pages read so far, and how many there are.
+/// bytes of pages read so far, and how many there are; it ends the import by returning false.
 ///
 /// Errors: a page whose checksum is wrong, a file that changed shape since [`inspect`], a checkpoint record that cannot
-/// be read, and whatever `sink` returns ([`ImportError::Store`]).
+/// be read, [`ImportError::Interrupted`], and whatever `sink` returns ([`ImportError::Store`]).
 pub fn import(
     source: &ImportSource,
     sink: &mut dyn FnMut(PackedKey, Value) -> crate::Result<()>,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Imported, ImportError> {
     let checkpoint = checkpoint::read(source)?;
     let digest = emit::all(source, &checkpoint.state, sink, progress)?;

@@ -134,9 +134,25 @@ fn run(root: &Path) -> Result<(Imported, Vec<(Key, Value)>), ImportError> {
             values.push((Key::unpack(&key).expect("a key"), value));
             Ok(())
         },
-        &mut |done, total| assert!(done <= total),
+        &mut |done, total| {
+            assert!(done <= total);
+            true
+        },
     )?;
     Ok((imported, values))
+}
+
+#[test]
+fn whoever_is_told_of_the_progress_can_end_it() {
+    let dir = directory();
+    let source = inspect(dir.path()).expect("importable");
+    let mut told = 0;
+    let ended = import(&source, &mut |_, _| Ok(()), &mut |_, _| {
+        told += 1;
+        told < 3
+    });
+    assert!(matches!(ended, Err(ImportError::Interrupted)), "{ended:?}");
+    assert_eq!(told, 3, "at once");
 }
 
 #[test]

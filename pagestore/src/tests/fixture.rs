@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use neon_objects::ObjectStore;
+use neon_objects::{ObjectStore, WriterKey};
 use neon_postgres::checkpoint::CheckpointState;
 use neon_postgres::control::{CheckPoint, ControlFile};
 use neon_postgres::wal::{RecordBuilder, StreamParams, StreamWriter};
 use neon_postgres::{Page, PgVersion};
 use neon_types::{
-    Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, Position, RelTag, RepoId, TimelineId,
+    Fork, Key, KeyRange, LayerId, Lsn, LsnRange, ObjectId, PackedKey, Position, RelTag, TimelineId,
 };
 
 use crate::boundaries::{RecordSpan, Run};
@@ -23,6 +23,11 @@ pub(super) const SYSTEM: u64 = 0xfedc_ba98_7654_3210;
 pub(super) const START: Lsn = Lsn(0x10_2128);
 pub(super) const PREV: Lsn = Lsn(0x10_20b0);
 pub(super) const ROOT: TimelineId = TimelineId([1; 16]);
+
+/// The key of whoever writes.
+pub(super) fn key() -> WriterKey {
+    WriterKey::from_seed(&[7; 32])
+}
 
 /// splitmix64: the same seed gives the same test.
 pub(crate) struct Random(pub(crate) u64);
@@ -122,7 +127,7 @@ impl Repository {
         }
         let sealed = writer.finish(KeyRange::ALL).unwrap();
         let map = LayerMap::new(START, vec![MapEntry::whole(&sealed)]);
-        let mut state = TimelineState::new(ROOT, RepoId([7; 16]), 1, START, cluster());
+        let mut state = TimelineState::new(ROOT, key().id(), 1, START, cluster());
         state.layer_map = Some(map.write(objects).unwrap());
         state.import = Some(ImportFacts {
             prev_record: PREV,
@@ -141,7 +146,7 @@ impl Repository {
                 lsn,
             },
             tli: u32::from(number),
-            writer: RepoId([7; 16]),
+            writer: key().id(),
             branch: Some(format!("b{number}")),
             provisional: false,
         };

@@ -15,3 +15,4 @@ mod transfer;
 mod wal;
 
 pub(crate) use fixture::{Random, block_key, map_entry};
+mod trial;

@@ -12,9 +12,18 @@ use crate::failpoint::fail_once_here;
 use crate::layer::Layer;
 use crate::{AcceptPart, LayerKind, PageStore, PageStoreError, ReceivedTimeline, SlicePart, Timeline, fsck};
 
-fn described(timeline: &Timeline) -> ReceivedTimeline {
+pub(super) fn described(timeline: &Timeline) -> ReceivedTimeline {
     let state = timeline.state();
+    let digests = timeline.digests(timeline.start(), timeline.end()).unwrap();
+    let signed = digests.iter().map(|digest| {
+        let range = LsnRange {
+            start: digest.start,
+            end: digest.end,
+        };
+        key().attest(state.id, range, digest.blake3)
+    });
     ReceivedTimeline {
+        attestations: signed.collect(),
         id: state.id,
         ancestor: state.ancestor,
         tli: state.tli,
@@ -25,7 +34,7 @@ fn described(timeline: &Timeline) -> ReceivedTimeline {
 }
 
 /// Makes the parts and copies their bytes, as a connection would.
-fn carry(
+pub(super) fn carry(
     from: &Arc<Timeline>,
     objects_from: &PageStore,
     to: &PageStore,
@@ -55,11 +64,11 @@ fn carry(
     carried
 }
 
-fn held(timeline: &Timeline) -> Option<Lsn> {
+pub(super) fn held(timeline: &Timeline) -> Option<Lsn> {
     timeline.served().first().map(|range| range.end)
 }
 
-fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) {
+pub(super) fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) {
     let received = sink.create_received(&described(from)).unwrap();
     let parts = from.plan_slice(held(&received), to).unwrap();
     let carried = carry(from, source, sink, &parts);

@@ -657,7 +657,7 @@ fn a_fork_does_not_see_records_that_its_ancestor_wrote_later() {
 fn usage_shares_layers_out_to_relations() {
     let repository = Repository::new(settings());
     let timeline = repository.import();
-    let before = timeline.usage(timeline.end(), &mut |_, _| {}).unwrap();
+    let before = timeline.usage(timeline.end(), &mut |_, _| true).unwrap();
     let mut random = Random(3);
     let mut pen = Pen::at_end(&timeline);
     for number in [1, 2] {
@@ -667,7 +667,7 @@ fn usage_shares_layers_out_to_relations() {
         }
     }
     timeline.seal().unwrap();
-    let usage = timeline.usage(timeline.end(), &mut |_, _| {}).unwrap();
+    let usage = timeline.usage(timeline.end(), &mut |_, _| true).unwrap();
     let layers = timeline.layers_at(timeline.end()).unwrap();
     let stored: u64 = layers.entries().map(|entry| entry.len).sum();
     assert_eq!(usage.total(), stored, "every byte belongs somewhere");

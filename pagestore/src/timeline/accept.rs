@@ -9,8 +9,9 @@ use super::open::OpenLayer;
 use super::read::collect_sealed;
 use super::{Timeline, lock, read, write};
 use crate::boundaries::Boundaries;
-use crate::layer::{LayerKind, REDO_VERSION};
+use crate::layer::{LayerKind, REDO_VERSION, slice};
 use crate::map::{LayerMap, MapEntry, gap};
+use crate::trial::Going;
 use crate::value::Value;
 use crate::{PageStoreError, Result};
 
@@ -35,13 +36,32 @@ pub enum AcceptPart {
     },
 }
 
+/// WAL that arrived, from where on it is needed.
+struct Stretch {
+    id: ObjectId,
+    range: LsnRange,
+    from: Lsn,
+}
+
 impl Timeline {
-    /// Makes this timeline readable up to `to` from parts that follow on what is held. Nothing that is held is replaced: with `to`
-    /// held already, it is only made durable.
+    /// Makes this timeline readable up to `to` from parts that follow on what is held, and forgets the objects that WAL came in. Nothing that
+    /// is held is replaced: with `to` held already, it is only made durable.
     ///
-    /// Errors: [`PageStoreError::Refused`] when the parts leave a gap, overlap what is held, or are not what their footers
+    /// Errors: [`PageStoreError::Refused`] when the parts leave a gap, contradict what is held, or are not what their footers
     /// or records say; the layer map is then as before.
     pub fn accept(&self, to: Lsn, parts: &[AcceptPart]) -> Result<()> {
+        self.take_in(to, parts, &mut |_, _| true)?;
+        for part in parts {
+            if let AcceptPart::Wal { id, .. } = part {
+                self.core.objects.remove(*id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Timeline::accept`], and keeps the objects. Ends with [`PageStoreError::Interrupted`] between two stretches of WAL when `going` says
+    /// so; what was taken in by then stays.
+    pub(crate) fn take_in(&self, to: Lsn, parts: &[AcceptPart], going: Going<'_>) -> Result<()> {
         if self.wal.is_poisoned() {
             // What an earlier attempt could not make durable is not held (law 10).
             self.index_wal()?;
@@ -53,15 +73,20 @@ impl Timeline {
             return Err(self.refused(format!("its ancestor is not held up to {}", self.start)));
         }
         let _hold = self.core.objects.hold();
+        let held = self.end();
         let mut entries = Vec::new();
         let mut wal = Vec::new();
         for part in parts {
-            match part {
-                AcceptPart::Layer { id, range } => entries.push(self.claimed(*id, *range)?),
-                AcceptPart::Wal { id, range } => wal.push((*id, *range)),
+            match *part {
+                AcceptPart::Layer { id, range } => entries.extend(self.claimed(id, range, held)?),
+                AcceptPart::Wal { range, .. } if range.end <= held => {}
+                AcceptPart::Wal { id, range } => wal.push(Stretch {
+                    id,
+                    range,
+                    from: range.start.max(held),
+                }),
             }
         }
-        let held = self.end();
         // Without the base of an import its images must come; of what is above the base, the changes.
         let needs_base = self.ancestor.is_none() && read(&self.memory).map.is_none();
         let layers_to = entries
@@ -70,22 +95,19 @@ impl Timeline {
             .max()
             .unwrap_or(held);
         self.check_cover(&entries, held, layers_to, needs_base)?;
-        wal.sort_by_key(|(_, range)| range.start);
+        wal.sort_by_key(|stretch| stretch.from);
         self.check_wal(&wal, layers_to, to)?;
         if !entries.is_empty() {
             self.take_layers(entries, layers_to)?;
         }
-        for (id, range) in &wal {
-            self.take_wal(*id, *range)?;
+        for stretch in &wal {
+            self.take_wal(stretch, to, going)?;
         }
         if self.end() != to {
             return Err(self.refused(format!(
                 "{to} is not the end of a record: the last one ends at {}",
                 self.end()
             )));
-        }
-        for (id, _) in wal {
-            self.core.objects.remove(id)?;
         }
         Ok(())
     }
@@ -97,8 +119,9 @@ impl Timeline {
         }
     }
 
-    /// Returns the map entry of a layer whose footer bears out the claim.
-    fn claimed(&self, id: LayerId, range: LsnRange) -> Result<MapEntry> {
+    /// Returns the map entry of a layer whose footer bears out the claim; of what begins below the end of what is held one of the rest, none
+    /// when there is no rest.
+    fn claimed(&self, id: LayerId, range: LsnRange, held: Lsn) -> Result<Option<MapEntry>> {
         let layer = self.core.cache.layer(&self.core.objects, id)?;
         let footer = layer.footer();
         if footer.redo_version > REDO_VERSION {
@@ -123,11 +146,22 @@ impl Timeline {
                 footer.lsns
             )));
         }
+        if footer.kind == LayerKind::Delta && range.start < held {
+            // Another transfer was faster.
+            if range.end <= held {
+                return Ok(None);
+            }
+            let rest = LsnRange {
+                start: held,
+                end: range.end,
+            };
+            return Ok(Some(MapEntry::whole(&slice(&self.core.objects, layer, rest)?)));
+        }
         let mut entry = MapEntry::of(id, footer, layer.file_len());
         if range.end < footer.lsns.end {
             entry.clip = range.end;
         }
-        Ok(entry)
+        Ok(Some(entry))
     }
 
     fn check_cover(&self, entries: &[MapEntry], held: Lsn, layers_to: Lsn, needs_base: bool) -> Result<()> {
@@ -138,16 +172,6 @@ impl Timeline {
                 .map(|entry| (entry.keys, entry.visible()))
                 .collect()
         };
-        if let Some(entry) = entries
-            .iter()
-            .find(|entry| entry.kind == LayerKind::Delta && entry.lsns.start < held)
-        {
-            return Err(self.refused(format!(
-                "layer {} begins at {}, and everything up to {held} is here already",
-                entry.layer.short(),
-                entry.lsns.start
-            )));
-        }
         let images = rectangles(LayerKind::Image);
         if needs_base {
             // An image layer answers for all changes up to its LSN.
@@ -196,11 +220,11 @@ impl Timeline {
         Ok(())
     }
 
-    fn check_wal(&self, wal: &[(ObjectId, LsnRange)], from: Lsn, to: Lsn) -> Result<()> {
+    fn check_wal(&self, wal: &[Stretch], from: Lsn, to: Lsn) -> Result<()> {
         let mut at = from;
-        for (id, range) in wal {
+        for Stretch { id, range, from } in wal {
             let len = self.core.objects.len(*id)?;
-            if range.start != at || range.is_empty() || len != range.end.bytes_since(range.start) {
+            if *from != at || *from >= range.end || len != range.end.bytes_since(range.start) {
                 return Err(self.refused(format!("the WAL of {range} does not follow {at}")));
             }
             at = range.end;
@@ -283,22 +307,52 @@ impl Timeline {
         Err(self.refused(format!("no record ends at {to}")))
     }
 
-    fn take_wal(&self, id: ObjectId, range: LsnRange) -> Result<()> {
+    /// Appends and indexes a stretch of WAL. What of it is held must be the same.
+    fn take_wal(&self, stretch: &Stretch, to: Lsn, going: Going<'_>) -> Result<()> {
+        let Stretch { id, range, from } = *stretch;
         let mut file = self.core.objects.open_object(id)?;
         let mut at = range.start;
         let mut chunk = vec![0; CHUNK];
         loop {
+            // A chunk does not reach over the end of what is held.
+            let most = if at < from {
+                CHUNK.min(usize::try_from(from.bytes_since(at)).unwrap_or(CHUNK))
+            } else {
+                CHUNK
+            };
             let read = file
-                .read(&mut chunk)
+                .read(chunk.get_mut(..most).unwrap_or_default())
                 .map_err(PageStoreError::io("read", self.core.objects.path(id)))?;
-            if read == 0 {
+            let bytes = chunk.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
                 break;
             }
-            self.append_wal(at, chunk.get(..read).unwrap_or_default())?;
+            if at < from {
+                self.check_same_wal(at, bytes)?;
+            } else {
+                self.append_wal(at, bytes)?;
+                self.index_wal()?;
+            }
             at = at + read as u64;
-            self.index_wal()?;
+            if !going(at.bytes_since(range.start), to.bytes_since(range.start)) {
+                return Err(PageStoreError::Interrupted);
+            }
         }
         self.sync_wal()?;
         Ok(())
+    }
+
+    fn check_same_wal(&self, at: Lsn, bytes: &[u8]) -> Result<()> {
+        let range = LsnRange {
+            start: at,
+            end: at + bytes.len() as u64,
+        };
+        match self.wal_digest(range)? {
+            Some(ours) if ours != *blake3::hash(bytes).as_bytes() => {
+                Err(self.refused(format!("the WAL of {range} is another one here")))
+            }
+            // What is not kept as WAL cannot be compared: it came, or went, as layers.
+            Some(_) | None => Ok(()),
+        }
     }
 }

@@ -269,6 +269,70 @@ impl Timeline {
         self.wal.read(at, buffer)
     }
 
+    /// Returns the BLAKE3 of the WAL bytes `[range.start, range.end)`, none when not all of them are kept.
+    pub fn wal_digest(&self, range: LsnRange) -> Result<Option<[u8; 32]>> {
+        Ok(self.wal_digests(&[range])?.pop().flatten())
+    }
+
+    /// Returns the same of many ranges. Those with one start, in order of their ends, are read once.
+    pub fn wal_digests(&self, ranges: &[LsnRange]) -> Result<Vec<Option<[u8; 32]>>> {
+        let mut digests = Vec::with_capacity(ranges.len());
+        let mut so_far: Option<(LsnRange, blake3::Hasher)> = None;
+        for range in ranges {
+            let goes_on =
+                |(hashed, _): &(LsnRange, _)| hashed.start == range.start && hashed.end <= range.end;
+            let (hashed, mut hasher) = so_far.take().filter(goes_on).unwrap_or_else(|| {
+                let nothing = LsnRange {
+                    start: range.start,
+                    end: range.start,
+                };
+                (nothing, blake3::Hasher::new())
+            });
+            let rest = LsnRange {
+                start: hashed.end,
+                end: range.end,
+            };
+            let here = self.hash_wal(rest, &mut hasher)?;
+            digests.push(here.then(|| *hasher.finalize().as_bytes()));
+            so_far = here.then_some((*range, hasher));
+        }
+        Ok(digests)
+    }
+
+    /// Returns false when not all of the bytes are kept.
+    fn hash_wal(&self, range: LsnRange, hasher: &mut blake3::Hasher) -> Result<bool> {
+        // What stands in for the rest of a timeline forks from it: the bytes before are there.
+        let before = LsnRange {
+            start: range.start,
+            end: range.end.min(self.start),
+        };
+        let mut at = range.start;
+        if range.is_empty() {
+            return Ok(true);
+        }
+        if !before.is_empty() {
+            let same = self.ancestor.as_ref().filter(|ancestor| ancestor.id == self.id);
+            let Some(held) = same else { return Ok(false) };
+            if !held.hash_wal(before, hasher)? {
+                return Ok(false);
+            }
+            at = before.end;
+        }
+        let _pin = self.wal.pin_from(at);
+        if at < self.wal_start() || range.end > self.end() {
+            return Ok(false);
+        }
+        let mut chunk = vec![0; CHUNK];
+        while at < range.end {
+            let len = CHUNK.min(usize::try_from(range.end.bytes_since(at)).unwrap_or(CHUNK));
+            let bytes = chunk.get_mut(..len).unwrap_or_default();
+            self.read_wal(at, bytes)?;
+            hasher.update(bytes);
+            at = at + len as u64;
+        }
+        Ok(true)
+    }
+
     /// Calls `f` with each record whose end is in `range`, which must be kept as WAL and begin at the end of a record, with its
     /// start and end. Stops early when `f` returns false.
     pub fn for_each_record(

@@ -8,6 +8,8 @@
 //! another timeline's `sealing` while holding locks of its own.
 
 mod accept;
+pub(crate) mod attested;
+mod base;
 mod compact;
 mod feed;
 mod history;
@@ -22,6 +24,7 @@ mod seal;
 mod shrink;
 mod sizes;
 mod state;
+mod touched;
 mod transfer;
 mod usage;
 mod versions;
@@ -46,6 +49,7 @@ pub(crate) use rederive::Rederived;
 pub use retain::Dropped;
 pub(crate) use scan::Merge;
 pub use shrink::Shrunk;
+pub(crate) use state::NOBODY;
 pub use state::{ClusterFacts, ImportFacts, ReceivedTimeline, TimelineState};
 pub use transfer::{PartsPin, SlicePart, WalReader};
 pub use usage::{RelationFile, Usage};

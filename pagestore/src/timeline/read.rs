@@ -231,6 +231,42 @@ impl Timeline {
         self.rebuild(key, found, || self.copied_page(block, size, copies))
     }
 
+    /// Applies every version of a block above `from` and at or below `to`, and calls `f` with the pages that this leads to: before each version
+    /// that needs no older one, and at `to`.
+    pub(crate) fn replay(
+        &self,
+        rel: RelTag,
+        block: u32,
+        from: Lsn,
+        to: Lsn,
+        f: &mut dyn FnMut(Lsn, &Page) -> Result<()>,
+    ) -> Result<()> {
+        let key = Key::Block(rel, block);
+        let mut at = to;
+        while at > from {
+            let size = self.rel_size_item(rel, at)?.filter(|size| block < size.size);
+            let begun = match size {
+                Some(size) => {
+                    let (mut found, floor) = (Vec::new(), size.floor(block));
+                    self.collect(&key.pack(), at, floor, &mut found)?;
+                    let whole = found
+                        .last()
+                        .filter(|oldest| oldest.whole)
+                        .map(|oldest| oldest.lsn);
+                    let page = self.rebuild(key, found, || self.copied_page(block, &size, 0))?;
+                    f(at, &page)?;
+                    whole.unwrap_or(floor)
+                }
+                // It is not there since its relation changed last.
+                None => self
+                    .newest(Key::RelSize(rel), at)?
+                    .map_or(Lsn::INVALID, |(lsn, _)| lsn),
+            };
+            at = Lsn(begun.0.saturating_sub(1));
+        }
+        Ok(())
+    }
+
     /// Returns the page that a block was copied from when its relation was made, if it was.
     pub(crate) fn copied_page(&self, block: u32, size: &RelSize, copies: u32) -> Result<Option<Page>> {
         let Some((source, lsn)) = size.source(block) else {

@@ -49,7 +49,7 @@ pub(crate) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(timeline: &'a Timeline, range: KeyRange, lsn: Lsn) -> Merge<'a> {
+    pub(crate) fn new(timeline: &'a Timeline, range: KeyRange, lsn: Lsn) -> Merge<'a> {
         let mut merge = Merge::empty(timeline, range);
         merge.add_sources(timeline, lsn);
         merge

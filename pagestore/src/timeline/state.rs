@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use neon_objects::durable;
+use neon_objects::{Attestation, durable};
 use neon_postgres::PgVersion;
-use neon_types::{LayerMapId, Lsn, Position, RepoId, TimelineId};
+use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use crate::gc::Spans;
-use crate::{PageStoreError, Result};
+use crate::{PageStoreError, Result, Timeline, import};
 
 /// Version of the format of state files.
 const FORMAT: u32 = 1;
@@ -19,6 +19,8 @@ const FORMAT: u32 = 1;
 const MAX_STATE: usize = 1 << 20;
 const CHECKSUM: &str = "# crc32c ";
 pub(crate) const STATE_FILE: &str = "state";
+/// The writer of an import: it is never extended, those who write on it fork first.
+pub(crate) const NOBODY: RepoId = RepoId([0; 16]);
 
 /// What a timeline is, and where what is held of it begins and ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,14 @@ pub struct ImportFacts {
     pub digest: String,
     /// TLI of the imported cluster.
     pub tli: u32,
+}
+
+impl ImportFacts {
+    /// Returns the id of the timeline of that import, none when its digest is not one.
+    pub(crate) fn timeline_id(&self, system_id: u64, lsn: Lsn) -> Option<TimelineId> {
+        let digest: ObjectId = self.digest.parse().ok()?;
+        Some(import::timeline_id(system_id, self.tli, lsn, &digest.to_bytes()))
+    }
 }
 
 mod decimal {
@@ -260,11 +270,103 @@ pub struct ReceivedTimeline {
     pub start: Lsn,
     /// [`TimelineState::facts`] of the sender.
     pub facts: Vec<u8>,
+    /// What its writer signed of it, as far as the sender says.
+    pub attestations: Vec<Attestation>,
 }
 
 impl ReceivedTimeline {
+    /// Checks that an import has the id that is made of what it says of itself, and that nobody writes it.
+    pub fn check_import(&self) -> Result<()> {
+        let state = self.state()?;
+        let Some(import) = &state.import else {
+            return Ok(());
+        };
+        let fits = import.timeline_id(state.system_id, self.start) == Some(self.id)
+            && import.tli == self.tli
+            && import.prev_record < self.start
+            && self.writer == NOBODY;
+        if fits {
+            return Ok(());
+        }
+        Err(PageStoreError::Refused {
+            timeline: self.id,
+            reason: "its id is not that of the import that it says it is".to_owned(),
+        })
+    }
+
+    /// Checks that this is what we know of the timeline.
+    pub fn check_same(&self, ours: &TimelineState) -> Result<()> {
+        let theirs = self.state()?;
+        let differs = |what: &str| {
+            Err(PageStoreError::Refused {
+                timeline: self.id,
+                reason: format!("{what} of it is another one here"),
+            })
+        };
+        if theirs.writer != ours.writer {
+            return differs("the writer");
+        }
+        if (theirs.ancestor, theirs.start) != (ours.ancestor, ours.start) {
+            return differs("the start");
+        }
+        if theirs.tli != ours.tli {
+            return differs("the number");
+        }
+        if theirs.cluster() != ours.cluster() {
+            return differs("the cluster");
+        }
+        if theirs.import != ours.import {
+            return differs("the import");
+        }
+        Ok(())
+    }
+
+    /// Checks that its writer signed that it reaches `to`, and nothing that the WAL which `timeline` keeps contradicts.
+    pub(crate) fn check_signed(&self, timeline: &Timeline, to: Lsn) -> Result<()> {
+        let refused = |reason: String| {
+            Err(PageStoreError::Refused {
+                timeline: self.id,
+                reason,
+            })
+        };
+        if to <= self.start {
+            return Ok(());
+        }
+        if self.writer == NOBODY {
+            return refused("an import is never written on".to_owned());
+        }
+        let forged = |attestation: &&Attestation| !attestation.is_by(self.writer, self.id);
+        if let Some(attestation) = self.attestations.iter().find(forged) {
+            return refused(format!(
+                "the signature of {} is not its writer's",
+                attestation.range
+            ));
+        }
+        if !self
+            .attestations
+            .iter()
+            .any(|attestation| attestation.range.end >= to)
+        {
+            return refused(format!("its writer has not signed that it reaches {to}"));
+        }
+        for attestation in self
+            .attestations
+            .iter()
+            .filter(|attestation| attestation.range.end <= to)
+        {
+            let here = timeline.wal_digest(attestation.range)?;
+            if here.is_some_and(|here| here != attestation.blake3) {
+                return refused(format!(
+                    "the WAL of {} is not the one that its writer signed",
+                    attestation.range
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the state of a timeline of which nothing is held yet.
-    pub(crate) fn state(&self) -> Result<TimelineState> {
+    pub fn state(&self) -> Result<TimelineState> {
         let refused = |reason: String| PageStoreError::Refused {
             timeline: self.id,
             reason,
@@ -420,6 +522,7 @@ lsn = "1/28"
             writer: state.writer,
             start: state.start,
             facts: state.facts(),
+            attestations: Vec::new(),
         };
         let made = received.state().unwrap();
         assert_eq!(made.cluster(), state.cluster());

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use neon_types::{Key, LayerId, Lsn, PackedKey};
 
 use super::Timeline;
-use crate::Result;
 use crate::layer::{Entries, Layer};
 use crate::map::LayerMap;
+use crate::{PageStoreError, Result};
 
 /// A relation file, all forks of it: tablespace, database, file number.
 pub type RelationFile = (u32, u32, u32);
@@ -97,8 +97,8 @@ impl Timeline {
     }
 
     /// Returns what the layers hold that a position is read from. Reads at least their indexes; `progress` is told bytes done
-    /// and in all.
-    pub fn usage(&self, lsn: Lsn, progress: &mut dyn FnMut(u64, u64)) -> Result<Usage> {
+    /// and in all; it ends the reading by returning false.
+    pub fn usage(&self, lsn: Lsn, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Usage> {
         let mut usage = Usage::default();
         let Some(map) = self.layers_at(lsn) else {
             return Ok(usage);
@@ -109,7 +109,9 @@ impl Timeline {
         for (layer, len) in layers {
             usage.add_layer(&Layer::open(&self.core.objects, layer)?)?;
             done += len;
-            progress(done, total);
+            if !progress(done, total) {
+                return Err(PageStoreError::Interrupted);
+            }
         }
         Ok(usage)
     }

@@ -44,7 +44,10 @@ fn imported(pgdata: &Path) -> (ImportSource, Imported, BTreeMap<PackedKey, Value
             values.insert(key, value);
             Ok(())
         },
-        &mut |done, total| assert!(done <= total),
+        &mut |done, total| {
+            assert!(done <= total);
+            true
+        },
     )
     .unwrap_or_else(|error| panic!("{error}"));
     (source, imported, values)
@@ -145,7 +148,7 @@ fn compare_directories(before: &Path, after: &Path) -> Report {
     };
     let check = |subject: &dyn Subject, what: &str| {
         let (report, there) =
-            compare(subject, &source, &peer, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"));
+            compare(subject, &source, &peer, &mut |_, _| true).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(there.lsn, last.lsn);
         print(&source, what, &report);
         report

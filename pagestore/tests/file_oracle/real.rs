@@ -28,7 +28,7 @@ impl Real {
         };
         let store = PageStore::open_with(directory.path(), Arc::new(objects), settings).expect("a store");
         let first = inspect(before).expect("a directory");
-        let timeline = store.import(&first, &mut |_, _| ()).expect("an import");
+        let timeline = store.import(&first, &mut |_, _| true).expect("an import");
         let segment_size = u64::from(source.control.segment_size());
         let mut at = timeline.end();
         while at < last.lsn {

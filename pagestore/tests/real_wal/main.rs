@@ -158,6 +158,7 @@ fn relation(timeline: &Timeline, naive: &Naive, rel: RelTag, lsn: Lsn) -> (u64, 
 fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) -> (u64, u64) {
     let state = from.state();
     let described = ReceivedTimeline {
+        attestations: Vec::new(),
         id: state.id,
         ancestor: state.ancestor,
         tli: state.tli,
@@ -223,7 +224,7 @@ fn check(major: u16, port: u16) {
         values.push((key, value));
         Ok(())
     };
-    let imported = import(&source, keep, &mut |_, _| {}).unwrap_or_else(|error| panic!("{error}"));
+    let imported = import(&source, keep, &mut |_, _| true).unwrap_or_else(|error| panic!("{error}"));
     for (key, value) in values {
         naive.put(key, imported.lsn, value);
     }
@@ -231,7 +232,7 @@ fn check(major: u16, port: u16) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = open(&directory.path().join("ours"));
     let mut timeline = store
-        .import(&source, &mut |_, _| {})
+        .import(&source, &mut |_, _| true)
         .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
         (timeline.id(), timeline.end()),

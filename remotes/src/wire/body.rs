@@ -1,14 +1,14 @@
 //! The fields of the messages.
 
-use neon_objects::{MAX_COMMIT, WalDigest};
+use neon_objects::{Attestation, MAX_COMMIT, WalDigest};
 use neon_types::{CommitId, ObjectId, RepoId};
 
 use super::CHUNK;
 use super::codec::{Decoded, Decoder, Encoder};
 use super::refusal::{cut, text};
 use crate::{
-    Held, Identity, Ladder, MAX_FACTS, MAX_PART, MAX_PARTS, MAX_RANGES, MAX_RUNGS, MAX_TIMELINES, Part,
-    PartKind, Possession, TimelineFacts, Volume,
+    Held, Identity, Ladder, MAX_ATTESTATIONS, MAX_FACTS, MAX_PART, MAX_PARTS, MAX_RANGES, MAX_RUNGS,
+    MAX_TIMELINES, Part, PartKind, Possession, TimelineFacts, Volume,
 };
 
 /// What a hello begins with.
@@ -327,6 +327,7 @@ impl Offer {
             out.repository(timeline.writer);
             out.lsn(timeline.start);
             out.blob(&timeline.facts);
+            out.list(&timeline.attestations, encode_attestation);
         });
         encode_ladders(out, &self.ladders);
         out.list(&self.left_out, |out, commit| out.commit(*commit));
@@ -334,6 +335,7 @@ impl Offer {
     }
 
     pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Offer> {
+        let mut left = MAX_ATTESTATIONS;
         let offer = Offer {
             flags: Flags::decode(input)?,
             volume: Volume {
@@ -342,15 +344,18 @@ impl Offer {
                 wal: input.u64()?,
                 bytes: input.u64()?,
             },
-            timelines: input.list(MAX_TIMELINES, 49, |input| {
-                Ok(TimelineFacts {
+            timelines: input.list(MAX_TIMELINES, 53, |input| {
+                let timeline = TimelineFacts {
                     id: input.timeline()?,
                     ancestor: input.option(Decoder::position)?,
                     tli: input.u32()?,
                     writer: input.repository()?,
                     start: input.lsn()?,
                     facts: input.blob(MAX_FACTS)?.to_vec(),
-                })
+                    attestations: input.list(left, 144, decode_attestation)?,
+                };
+                left -= timeline.attestations.len();
+                Ok(timeline)
             })?,
             ladders: decode_ladders(input)?,
             left_out: input.list(MAX_PARTS, 32, Decoder::commit)?,
@@ -358,6 +363,22 @@ impl Offer {
         };
         Ok(offer)
     }
+}
+
+fn encode_attestation(out: &mut Encoder, attestation: &Attestation) {
+    out.range(attestation.range);
+    out.bytes(&attestation.blake3);
+    out.bytes(&attestation.key);
+    out.bytes(&attestation.signature);
+}
+
+fn decode_attestation(input: &mut Decoder<'_>) -> Decoded<Attestation> {
+    Ok(Attestation {
+        range: input.range()?,
+        blake3: input.array()?,
+        key: input.array()?,
+        signature: input.array()?,
+    })
 }
 
 pub(super) fn encode_ladders(out: &mut Encoder, ladders: &[Ladder]) {
@@ -383,7 +404,7 @@ pub(super) fn decode_ladders(input: &mut Decoder<'_>) -> Decoded<Vec<Ladder>> {
                 segment,
                 start: range.start,
                 end: range.end,
-                blake3: input.array32()?,
+                blake3: input.array()?,
             })
         })?;
         left -= rungs.len();

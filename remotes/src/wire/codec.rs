@@ -131,7 +131,7 @@ impl<'a> Decoder<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.error(format!("{N} bytes wanted, {} left", self.rest.len())));
         };
@@ -157,9 +157,6 @@ impl<'a> Decoder<'a> {
     }
     pub(crate) fn u64(&mut self) -> Decoded<u64> {
         self.array().map(u64::from_le_bytes)
-    }
-    pub(crate) fn array32(&mut self) -> Decoded<[u8; 32]> {
-        self.array()
     }
     pub(crate) fn blob(&mut self, limit: usize) -> Decoded<&'a [u8]> {
         let len = self.u32()? as usize;

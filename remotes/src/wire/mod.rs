@@ -16,9 +16,9 @@ use neon_types::{CommitId, Position};
 use crate::{Ladder, Refusal};
 
 /// The protocol version that this program speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Oldest version that it still speaks.
-pub const OLDEST_VERSION: u16 = 1;
+pub const OLDEST_VERSION: u16 = 2;
 /// Most bytes of a part in one frame, so that a frame with its header stays within 1 MiB.
 pub const CHUNK: usize = (1 << 20) - 64;
 /// Longest message of any kind, in bytes.

@@ -76,6 +76,10 @@ pub(super) fn encode(refusal: &Refusal, out: &mut Encoder) {
             out.u8(10);
             out.text(cut(reason));
         }
+        Refusal::Contradiction { what } => {
+            out.u8(11);
+            out.text(cut(what));
+        }
     }
 }
 
@@ -121,6 +125,7 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Refusal> {
         },
         9 => Refusal::Limit { what: text(input)? },
         10 => Refusal::NotAllowed { reason: text(input)? },
+        11 => Refusal::Contradiction { what: text(input)? },
         other => return Err(input.error(format!("unknown refusal {other}"))),
     })
 }

@@ -1,4 +1,4 @@
-use neon_objects::WalDigest;
+use neon_objects::{Attestation, WalDigest};
 use neon_types::{Lsn, LsnRange, ObjectId, RepoId, TimelineId};
 use proptest::prelude::*;
 
@@ -146,6 +146,7 @@ fn samples() -> Vec<Message> {
                     writer: REPOSITORY,
                     start: Lsn(8),
                     facts: vec![0xfa],
+                    attestations: Vec::new(),
                 },
                 TimelineFacts {
                     id: FORK,
@@ -154,6 +155,12 @@ fn samples() -> Vec<Message> {
                     writer: REPOSITORY,
                     start: Lsn(104),
                     facts: Vec::new(),
+                    attestations: vec![Attestation {
+                        range: range(104, 200),
+                        blake3: [0xb3; 32],
+                        key: [0xce; 32],
+                        signature: [0x51; 64],
+                    }],
                 },
             ],
             ladders: ladders(),
@@ -266,6 +273,9 @@ fn samples() -> Vec<Message> {
         Refusal::NotAllowed {
             reason: "read-only".to_owned(),
         },
+        Refusal::Contradiction {
+            what: "it begins elsewhere".to_owned(),
+        },
     ] {
         samples.push(Message::Refused(Box::new(refusal)));
     }
@@ -282,10 +292,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of version 1 do not change. `NEON_BLESS=1` writes the file anew, for a new version only.
+/// The bytes of version 2 do not change. `NEON_BLESS=1` writes the file anew, for a new version only.
 #[test]
 fn the_bytes_are_those_of_the_golden_file() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/protocol-v1.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/protocol-v2.txt");
     let now: String = samples()
         .iter()
         .map(|message| format!("{} {}\n", message.name(), hex(&message.encode())))

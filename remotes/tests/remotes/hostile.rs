@@ -458,8 +458,8 @@ async fn a_head_that_is_not_what_its_name_says_is_not_believed() {
     };
     let identity = a.identity().expect("an identity");
     let hello = Hello {
-        min: 1,
-        max: 1,
+        min: neon_remotes::wire::VERSION,
+        max: neon_remotes::wire::VERSION,
         identity,
         tip: Some(tip),
         holdings: None,

@@ -167,8 +167,8 @@ async fn told(
     let b = Arc::new(Repo::new(2));
     let identity = b.identity().expect("an identity");
     let say_hello = Message::Hello(Box::new(Hello {
-        min: 1,
-        max: 1,
+        min: neon_remotes::wire::VERSION,
+        max: neon_remotes::wire::VERSION,
         identity,
         tip: None,
         holdings: None,
@@ -242,8 +242,8 @@ async fn more_than_is_wanted_at_all_is_refused() {
     let asking = perform_fetch_objects(client, b, CLIENT, &wanted, limited);
     let telling = async {
         let hello = Hello {
-            min: 1,
-            max: 1,
+            min: neon_remotes::wire::VERSION,
+            max: neon_remotes::wire::VERSION,
             identity,
             tip: None,
             holdings: None,

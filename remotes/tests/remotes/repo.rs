@@ -85,7 +85,6 @@ fn local(error: neon_objects::ObjectsError) -> LocalError {
             id,
             reason: format!("hashes to {found}"),
         },
-        neon_objects::ObjectsError::StagingBusy(id) => LocalError::Busy(id),
         other => LocalError::other(other),
     }
 }
@@ -137,6 +136,7 @@ impl Repo {
                     writer: self.id,
                     start,
                     facts: b"import".to_vec(),
+                    attestations: vec![],
                 },
                 pieces: BTreeMap::from([(key(range), (range, Piece::Layer(id, range)))]),
                 path: path.clone(),
@@ -232,6 +232,7 @@ impl Repo {
                     writer: self.id,
                     start: at.lsn,
                     facts: vec![],
+                    attestations: vec![],
                 };
                 at.timeline = fresh;
                 state.timelines.insert(
@@ -463,6 +464,24 @@ impl Catalog for Repo {
         self.store.read(id.0, 1 << 24).map(Some).map_err(local)
     }
 
+    fn check_claims(&self, commit: &Commit) -> Result<(), LocalError> {
+        let state = self.state();
+        let mut before: Option<TimelineId> = None;
+        for step in &commit.path {
+            if let Some(held) = state.timelines.get(&step.timeline).map(|held| &held.facts) {
+                let forks_at = before.map(|timeline| Position {
+                    timeline,
+                    lsn: step.start,
+                });
+                if (held.tli, held.start, held.ancestor) != (step.tli, step.start, forks_at) {
+                    return Err(LocalError::Contradiction(format!("{} begins elsewhere", held.id)));
+                }
+            }
+            before = Some(step.timeline);
+        }
+        Ok(())
+    }
+
     fn ladders(&self, path: &[Step], end: Lsn) -> Result<Vec<Ladder>, LocalError> {
         let state = self.state();
         let mut ladders = Vec::new();
@@ -666,13 +685,19 @@ impl Sink for Repo {
         if self.store.contains(part.id) {
             return Ok(part.len);
         }
-        let staged = self
-            .store
-            .incoming()
-            .map_err(local)?
-            .into_iter()
-            .find(|incoming| incoming.id == part.id);
-        Ok(staged.map_or(0, |incoming| incoming.len.min(part.len - 1)))
+        Ok(self.store.staged(part.id).map_err(local)?.min(part.len - 1))
+    }
+
+    fn check_timelines(&self, _commit: &Commit, timelines: &[TimelineFacts]) -> Result<(), LocalError> {
+        let state = self.state();
+        let held = |facts: &TimelineFacts| state.timelines.get(&facts.id).map(|held| held.facts.clone());
+        match timelines
+            .iter()
+            .find(|facts| held(facts).is_some_and(|held| held != **facts))
+        {
+            Some(facts) => Err(LocalError::Contradiction(format!("{} is another one", facts.id))),
+            None => Ok(()),
+        }
     }
 
     fn stage(&self, part: &Part) -> Result<Box<dyn PartWriter + '_>, LocalError> {
@@ -681,7 +706,11 @@ impl Sink for Repo {
         Ok(Box::new(Writer(staging.limited(part.len), slow)))
     }
 
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError> {
+    fn accept(
+        &self,
+        acceptance: &Acceptance,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), LocalError> {
         let mut state = self.state();
         let mut next = state.clone();
         for (index, facts) in acceptance.timelines.iter().enumerate() {
@@ -705,7 +734,9 @@ impl Sink for Repo {
                 .expect("checked by the protocol");
             timeline.pieces.entry(key(range)).or_insert((range, piece));
         }
-        progress(1, 2);
+        if !progress(1, 2) {
+            return Err(LocalError::Interrupted);
+        }
         if let Err(missing) = self.read_at(&next, &acceptance.path, acceptance.position.lsn) {
             return Err(LocalError::NotReadable {
                 position: acceptance.position,

@@ -2,6 +2,7 @@
 //!
 //! One [`Request`] is one command. The daemon and a command run in-process answer the same requests with the same code.
 
+mod caller;
 mod progress;
 mod proof;
 mod space;
@@ -12,6 +13,7 @@ pub use neon_pagestore::compare::{Allowed, Difference, Tally};
 use neon_types::{CommitId, Lsn, RepoId, TimelineId};
 use serde::{Deserialize, Serialize};
 
+pub use caller::{Caller, Login, Secret};
 pub use progress::{Progress, ProgressSink, Quiet};
 pub use proof::{
     Booted, Checked, Compared, ComparedClass, Finding, Rederived, Repair, Repaired, SkippedHistory, WalBlock,
@@ -200,8 +202,6 @@ pub enum Request {
         /// Where.
         address: std::net::SocketAddr,
     },
-    /// Ends the daemon: endpoints are stopped, drained and committed first.
-    Shutdown,
 }
 
 /// What push, pull and fetch share.
@@ -220,9 +220,9 @@ pub struct Transfer {
     pub as_name: Option<String>,
     /// Restart the branch's running endpoint on the new head.
     pub restart: bool,
-    /// Password for the origin, from the caller's environment or terminal; never logged.
+    /// Password for the origin that was typed when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
 /// What `neon fsck` needs.
@@ -246,9 +246,9 @@ pub struct Fsck {
 pub struct FromOrigins {
     /// The one that is asked; absent: all, by name.
     pub origin: Option<String>,
-    /// Password for origins, from the caller's environment; never logged.
+    /// Password for origins that was typed when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
 /// What `neon gc` needs.
@@ -287,8 +287,6 @@ pub struct Init {
     pub encoding: Option<String>,
     /// A cleanly stopped data directory to import instead of running initdb.
     pub from: Option<PathBuf>,
-    /// `Name <mail>` of the first commit.
-    pub author: Option<String>,
 }
 
 /// What `neon clone` needs.
@@ -301,9 +299,9 @@ pub struct Clone {
     pub directory: PathBuf,
     /// Branch to bring and to make HEAD; the source's HEAD when absent.
     pub branch: Option<String>,
-    /// Password for the source.
+    /// Password for the source that was typed when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
 /// What came back. One variant per shape, not per command.

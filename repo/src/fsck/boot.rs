@@ -4,7 +4,7 @@ use neon_compute::{Boot, Purpose};
 use neon_types::{Lsn, with_causes};
 
 use crate::api::{Booted, Finding, Progress, ProgressSink};
-use crate::directory::Run;
+use crate::directory::{Run, find_installation};
 use crate::endpoint::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::postgres::Door;
@@ -33,7 +33,7 @@ impl Repository {
         let mut booted = Vec::new();
         for (branch, _) in &heads {
             if progress.cancelled() {
-                break;
+                return Err(RepoError::Interrupted);
             }
             progress.report(&Progress {
                 label: format!("asking Postgres about {branch}"),
@@ -42,12 +42,14 @@ impl Repository {
                 unit: "branches".into(),
             });
             let target = self.resolve(Some(branch))?;
-            let found = self
-                .boot(&target, functions, progress)
-                .unwrap_or_else(|error| Found {
+            let found = match self.boot(&target, functions, progress) {
+                Ok(found) => found,
+                Err(_) if progress.cancelled() => return Err(RepoError::Interrupted),
+                Err(error) => Found {
                     problems: vec![with_causes(&error)],
                     ..Found::default()
-                });
+                },
+            };
             findings.extend(found.problems.into_iter().map(|problem| Finding {
                 object: None,
                 message: format!("branch {branch} at {}: {problem}", target.place.lsn),
@@ -66,6 +68,7 @@ impl Repository {
         let position = target.place.position();
         let timeline = self.timeline(position.timeline)?;
         let name = format!("fsck-{}-{:X}", position.timeline.short(), position.lsn.0);
+        let installation = find_installation(&self.caller, Some(timeline.state().version))?;
         let run = {
             let _exclusive = self.exclusive();
             let port = self.choose_port(&name, None, None)?;
@@ -105,13 +108,13 @@ impl Repository {
             }
         };
         let found = self
-            .run_postgres(&name, timeline.state().version, &run)
+            .run_postgres(&name, &installation, &run, progress)
             .and_then(|_| {
                 let file = self
                     .endpoint_file(&name)?
                     .ok_or_else(|| RepoError::NotRunning(name.clone()))?;
                 let door = self.door(&name, &file)?;
-                let schema = format!("neon_{}", neon_types::RepoId(self.world.random()));
+                let schema = format!("neon_{}", neon_types::RepoId(self.world().random()));
                 self.runtime.block_on(check(&door, functions, &schema, progress))
             });
         let _exclusive = self.exclusive();
@@ -154,7 +157,7 @@ async fn check_database(
     let total = checks.all.len() as u64;
     for (done, check) in (1..).zip(&checks.all) {
         if progress.cancelled() {
-            return Err(super::ended("neon fsck --boot"));
+            return Err(RepoError::Interrupted);
         }
         found.relations += 1;
         let problems = amcheck.run(check, functions).await?;

@@ -1,7 +1,7 @@
 //! `fsck --deep`: what layers hold is derived again from the WAL that is kept.
 
 use crate::api::{Checked, Finding, Progress, ProgressSink, Rederived, SkippedHistory};
-use crate::error::Result;
+use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 
 impl Repository {
@@ -17,7 +17,7 @@ impl Repository {
             !progress.cancelled()
         });
         if deep.ended {
-            return Err(super::ended("neon fsck --deep"));
+            return Err(RepoError::Interrupted);
         }
         checked
             .findings

@@ -81,7 +81,7 @@ impl Repository {
             !progress.cancelled()
         })?;
         if told.0 < told.1 {
-            return Err(ended("neon fsck"));
+            return Err(RepoError::Interrupted);
         }
         (checked.objects, checked.bytes) = (pages.objects, pages.bytes);
         checked
@@ -126,11 +126,4 @@ impl From<neon_pagestore::Finding> for Finding {
             },
         }
     }
-}
-
-fn ended(command: &str) -> RepoError {
-    RepoError::refused(
-        "the check was ended before it was through",
-        format!("run it again: {command}"),
-    )
 }

@@ -94,7 +94,7 @@ impl Repository {
             let asked = wanted.clone();
             let fetched = self.talk(
                 uri,
-                from.password.as_deref(),
+                from.password.as_ref(),
                 &Command::FetchObjects,
                 progress,
                 |channel, options| async move {

@@ -13,7 +13,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use neon_objects::{COMMIT_MAGIC, StoredFile, Sweep, Used};
@@ -37,12 +36,12 @@ impl Repository {
     /// Collects garbage: condemns what is new, deletes what has been condemned for the grace and still is garbage.
     pub(crate) fn gc(&self, request: &api::Gc, progress: &mut dyn ProgressSink) -> Result<api::Collected> {
         // Two runs at once would write one list.
-        let _running = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _running = self.turns.collecting();
         let config = self.config()?;
         let configured = config.get_duration("gc.grace")?.unwrap_or_default();
         let grace = request.grace_seconds.map_or(configured, Duration::from_secs);
         let reflog = micros(config.get_duration("gc.reflog")?.unwrap_or_default());
-        let clock = Clock::look(&self.neon_dir, &*self.world)?;
+        let clock = Clock::look(&self.neon_dir, self.world())?;
         let dropped = if request.dry_run {
             self.drop_history(clock, reflog, true, progress)?
         } else {

@@ -226,7 +226,8 @@ impl Repository {
         let timeline = self.timeline(id)?;
         let state = timeline.state();
         // An import has one position. What we wrote and what no branch is open on is closed.
-        let closed = timeline.ancestor().is_none() || (state.writer == self.writer && state.branch.is_none());
+        let closed =
+            timeline.ancestor().is_none() || (state.writer == self.writer() && state.branch.is_none());
         Ok(!closed)
     }
 

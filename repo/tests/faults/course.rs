@@ -118,10 +118,11 @@ pub const COURSE: &[Step] = &[
     then("compact", |stage| compact(stage, "main")),
     then("commit", |stage| commit(stage, "main", "compacted")),
     fresh("an empty repository", |stage| {
-        if whole(stage, "b") {
+        if stage.neon_dir("b").exists() {
+            stage.repository("b")?;
+            stage.leave("b");
             return Ok(());
         }
-        clear(stage, "b");
         stage.seed += 1;
         neon_repo::create_empty(&stage.directory("b"), &options(stage.seed), &stage.runtime).map(drop)?;
         Ok(())
@@ -210,28 +211,20 @@ fn strand<'a>(stage: &Stage<'a>, branch: &str) -> &'a Strand {
     }
 }
 
-/// Returns true when a repository was made up to its end.
-fn whole(stage: &mut Stage<'_>, name: &'static str) -> bool {
-    let whole = stage.repository(name).is_ok();
+/// Returns true when a repository has its name: then it is whole, whatever became of the command that made it.
+fn is_made(stage: &mut Stage<'_>, name: &'static str) -> Result<bool, Trouble> {
+    if !stage.neon_dir(name).exists() {
+        return Ok(false);
+    }
+    stage.ask(name, Request::Show { rev: "main".into() })?;
     stage.leave(name);
-    whole
-}
-
-/// Removes what a process that died had made of a repository.
-fn clear(stage: &Stage<'_>, name: &str) {
-    let _ = std::fs::remove_dir_all(stage.directory(name));
+    Ok(true)
 }
 
 fn init(stage: &mut Stage<'_>) -> Done {
-    let made = stage.neon_dir("a").exists() && {
-        let made = stage.ask("a", Request::Show { rev: "main".into() }).is_ok();
-        stage.leave("a");
-        made
-    };
-    if made {
+    if is_made(stage, "a")? {
         return Ok(());
     }
-    clear(stage, "a");
     stage.seed += 1;
     let init = Init {
         directory: stage.directory("a"),
@@ -354,14 +347,8 @@ fn push(stage: &mut Stage<'_>, branch: &str) -> Done {
 }
 
 fn clone(stage: &mut Stage<'_>) -> Done {
-    let marker = stage.neon_dir("c").join("clone-unfinished");
-    if !marker.exists() {
-        if whole(stage, "c") && stage.ask("c", Request::Show { rev: "main".into() }).is_ok() {
-            stage.leave("c");
-            return Ok(());
-        }
-        stage.leave("c");
-        clear(stage, "c");
+    if is_made(stage, "c")? {
+        return Ok(());
     }
     stage.seed += 1;
     let request = Clone {

@@ -10,7 +10,7 @@ use neon_repo::api::{Init, Quiet, Request, Response};
 use neon_tests_kit::{Output, TestPostgres};
 use neon_types::{Lsn, LsnRange, Position, TimelineId};
 
-use crate::stage::options;
+use crate::stage::{caller, options};
 
 /// The version that is tested with.
 pub const MAJOR: u16 = 15;
@@ -30,12 +30,11 @@ pub struct Strand {
 impl Strand {
     fn of(repository: &Repository, branch: &str) -> Strand {
         let ids = repository.pages().list();
-        let timelines = ids
+        let mut timelines = ids
             .into_iter()
             .map(|id| repository.pages().get(id).expect("it opens"));
         let timeline = timelines
-            .filter(|timeline| timeline.state().branch.as_deref() == Some(branch))
-            .last()
+            .rfind(|timeline| timeline.state().branch.as_deref() == Some(branch))
             .expect("the branch was written on");
         let range = LsnRange {
             start: timeline.start(),
@@ -137,7 +136,7 @@ impl Material {
         neon_repo::init(init, options(1), runtime, &mut Quiet).expect("imported");
         let original = Repository::open(&home.join(".neon"), options(2), runtime).expect("it opens");
         let original = Arc::new(original);
-        let run = |request: Request| original.handle(request, &mut Quiet).expect("it works");
+        let run = |request: Request| original.handle(request, &caller(), &mut Quiet).expect("it works");
         let start = |branch: &str| match run(Request::Start {
             rev: Some(branch.into()),
             port: None,

@@ -11,7 +11,7 @@ use neon_repo::api::{ApiError, Fsck, Quiet, Request, Response, Retain};
 use neon_types::{Lsn, Position, RefName, RelTag, TimelineId, with_causes};
 
 use crate::material::Material;
-use crate::stage::{Acknowledged, options};
+use crate::stage::{Acknowledged, caller, options};
 
 /// Blocks that are read at each position.
 const BLOCKS: usize = 10;
@@ -99,6 +99,7 @@ pub fn check(
             deep: seed.is_multiple_of(3),
             ..Fsck::default()
         }),
+        &caller(),
         &mut Quiet,
     );
     match answer {
@@ -149,7 +150,7 @@ pub fn check(
 
 /// Returns true when a branch does not keep all of its history.
 fn drops_history(repository: &Arc<Repository>) -> Result<bool, String> {
-    match repository.handle(Request::Retention(Retain::default()), &mut Quiet) {
+    match repository.handle(Request::Retention(Retain::default()), &caller(), &mut Quiet) {
         Ok(Response::Retention(rows)) => Ok(rows.iter().any(|row| row.keep != "forever")),
         other => Err(format!("retention: {other:?}")),
     }

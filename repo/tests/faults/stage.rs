@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use neon_pagestore::Timeline;
-use neon_repo::api::{ApiError, Quiet, Request, Response};
+use neon_repo::api::{ApiError, Caller, Quiet, Request, Response};
+use neon_repo::neighbours::Alone;
 use neon_repo::world::{Boot, World};
 use neon_repo::{OpenOptions, Repository};
 use neon_tests_kit::TestPostgres;
@@ -40,18 +41,16 @@ impl World for Repeating {
         let hash = blake3::hash(format!("{} {draw}", self.seed).as_bytes());
         *hash.as_bytes().first_chunk().expect("32 bytes")
     }
+}
 
-    fn default_author(&self) -> String {
-        "test <test@localhost>".into()
-    }
-
-    fn search_path(&self) -> neon_compute::SearchPath {
-        // One installation: each that is found is asked for its version.
-        neon_compute::SearchPath {
-            named: vec![TestPostgres::find(MAJOR).bin("")],
-            path: None,
-            only_named: true,
-        }
+/// Returns who gives the commands.
+pub fn caller() -> Caller {
+    Caller {
+        directory: "/".into(),
+        zone: "UTC".into(),
+        author: "test <test@localhost>".into(),
+        postgres: vec![TestPostgres::find(MAJOR).bin("").into()],
+        ..Caller::default()
     }
 }
 
@@ -64,6 +63,8 @@ pub fn options(seed: u64) -> OpenOptions {
             looks: AtomicU64::new(0),
             draws: AtomicU64::new(0),
         }),
+        caller: Arc::new(caller()),
+        neighbours: Arc::new(Alone),
         lock_wait: LOCK_WAIT,
     }
 }
@@ -151,7 +152,7 @@ impl<'a> Stage<'a> {
     }
 
     pub fn ask(&mut self, name: &'static str, request: Request) -> Result<Response, Trouble> {
-        Ok(self.repository(name)?.handle(request, &mut Quiet)?)
+        Ok(self.repository(name)?.handle(request, &caller(), &mut Quiet)?)
     }
 
     pub fn timeline(&mut self, name: &'static str, id: TimelineId) -> Result<Arc<Timeline>, Trouble> {

@@ -3,6 +3,7 @@
 //! after a panic too.
 
 mod environment;
+mod forge;
 mod output;
 mod plain;
 mod postgres;
@@ -13,6 +14,7 @@ mod serve;
 mod writer;
 
 pub use environment::TestEnvironment;
+pub use forge::Forge;
 pub use output::{Output, Refused, assert_same};
 pub use plain::PlainServer;
 pub use postgres::TestPostgres;
@@ -21,6 +23,8 @@ pub use proxy::Proxy;
 pub use repo::{Place, TestRepo};
 pub use serve::{Serve, USER};
 pub use writer::{Connection, Writer};
+// What forged histories are made of.
+pub use {neon_objects, neon_postgres};
 
 /// Runs each of the named functions, which take a [`TestEnvironment`] and a [`TestPostgres`], on Postgres 15 and on Postgres 17.
 #[macro_export]

@@ -156,7 +156,7 @@ impl<'e> TestRepo<'e> {
             expect: Expect::Exactly(id),
             new: Some(forged),
         };
-        let refs = Refs::open(&self.inside("")).expect("refs");
+        let refs = Refs::open(self.inside("")).expect("refs");
         refs.edit(&[edit], "somebody", "forged", commit.time)
             .expect("moved");
     }

@@ -143,8 +143,8 @@ async fn the_password_comes_from_uri_then_environment_then_passfile() {
     );
 
     options.passwords = PasswordSources {
-        environment: None,
         passfile: Some(passfile.clone()),
+        ..PasswordSources::default()
     };
     ask(&world.uri("alice", "shop"), "help", &options).await.unwrap();
     options.passwords.environment = Some(Password::new("wrong"));
