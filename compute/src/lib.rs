@@ -25,6 +25,7 @@ pub mod settings;
 mod source;
 mod stamp;
 mod timeline_source;
+mod witness;
 
 pub use directory::{
     Boot, Built, DataDirectory, Prepared, Progress, Purpose, carry_configuration, configuration_files,
