@@ -117,8 +117,10 @@ mod tests {
         let text = fs::read_to_string(&path).expect("text");
         assert_eq!(
             checked_text(text.as_bytes()),
-            Ok("format = 1\ntimeline = \"07070707070707070707070707070707\"\nend = \"16/B374D848\"\n\
-             boot_id = \"c0ffee\"\nclean = true\n")
+            Ok(
+                "format = 1\ntimeline = \"07070707070707070707070707070707\"\nend = \"16/B374D848\"\n\
+             boot_id = \"c0ffee\"\nclean = true\n"
+            )
         );
         Stamp::remove(&path).expect("remove");
         Stamp::remove(&path).expect("remove again");

@@ -51,7 +51,10 @@ mod tests {
             assert!(checked_text(&damaged).is_err(), "byte {at}");
         }
         for length in 0..file.len() - 1 {
-            assert!(checked_text(&file.as_bytes()[..length]).is_err(), "{length} bytes");
+            assert!(
+                checked_text(&file.as_bytes()[..length]).is_err(),
+                "{length} bytes"
+            );
         }
         assert_eq!(checked_text(text.as_bytes()), Err(ChecksumError::Missing));
         assert_eq!(checked_text(b"\xff"), Err(ChecksumError::NotText));

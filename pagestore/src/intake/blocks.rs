@@ -102,12 +102,10 @@ impl<'a> Blocks<'a> {
         self.pages.clear();
         let window = block..block.saturating_add(WINDOW);
         let pages = &mut self.pages;
-        let read = self
-            .timeline
-            .scan_pages(rel, window, self.lsn, &mut |_, page| {
-                pages.push(Some(page.clone()));
-                Ok(())
-            });
+        let read = self.timeline.scan_pages(rel, window, self.lsn, &mut |_, page| {
+            pages.push(Some(page.clone()));
+            Ok(())
+        });
         if let Err(error) = read {
             // A record that redo does not know, or damage: the directory's page stands in for it.
             tracing::debug!(%rel, block, %error, "blocks cannot be compared");

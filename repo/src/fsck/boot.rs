@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::api::{Booted, Finding, Progress, ProgressSink};
 use crate::directory::{Run, find_installation};
-use crate::endpoint::EndpointFile;
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::postgres::connect_to;
 use crate::repository::Repository;
