@@ -136,14 +136,6 @@ pub enum ComputeError {
         /// What is wrong.
         why: String,
     },
-    /// The WAL of a dead directory begins after the position that was asked for.
-    #[error("the WAL in {} does not reach back to {from}", pgdata.display())]
-    MissingWal {
-        /// The data directory.
-        pgdata: PathBuf,
-        /// The position.
-        from: Lsn,
-    },
 }
 
 fn first_unbuildable(all: &[Unbuildable]) -> String {

@@ -26,6 +26,7 @@ pub mod socket;
 mod source;
 mod stamp;
 mod timeline_source;
+mod witness;
 
 pub use directory::{
     Boot, Built, DataDirectory, LocalSettings, Prepared, Progress, Purpose, carry_configuration, read_control,

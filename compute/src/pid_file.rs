@@ -37,8 +37,6 @@ pub struct SharedMemory {
 pub struct PidFile {
     /// Process id of the postmaster.
     pub pid: i32,
-    /// When it started, in seconds since 1970.
-    pub started: Option<i64>,
     /// Port.
     pub port: Option<u16>,
     /// Directory of the Unix socket.
@@ -87,7 +85,6 @@ impl PidFile {
         });
         Some(PidFile {
             pid: pid.checked_abs().filter(|pid| *pid > 0)?,
-            started: line(3).and_then(|text| text.parse().ok()),
             port: line(4).and_then(|text| text.parse().ok()),
             socket_dir: line(5).map(PathBuf::from),
             memory,
@@ -108,7 +105,6 @@ mod tests {
             file,
             PidFile {
                 pid: 4711,
-                started: Some(1_763_716_000),
                 port: Some(55432),
                 socket_dir: Some("/run/x".into()),
                 memory: Some(SharedMemory { key: 7603, id: 32769 }),

@@ -30,8 +30,6 @@ const STEP: Duration = Duration::from_millis(10);
 const LOG_TAIL: u64 = 4096;
 /// Lines of it.
 const LOG_LINES: usize = 12;
-/// How far the start in `postmaster.pid` and the kernel's may lie apart, seconds: the clock may have been corrected since.
-const START_TOLERANCE: i64 = 60;
 
 /// A running postmaster. Dropping this does not stop it.
 #[derive(Debug)]
@@ -249,8 +247,9 @@ impl Postmaster {
 
     /// Finds the server that runs in `pgdata` after whoever started it is gone.
     ///
-    /// It is taken for that server when the process named by `postmaster.pid` runs `postgres`, works in that very directory, is no
-    /// child of another Postgres there, and started when the file says.
+    /// It is taken for that server when the process named by `postmaster.pid` runs `postgres`, works in that very directory, and is no
+    /// child of another Postgres there. That is enough: backends that outlived their postmaster were made while it had the number. What the
+    /// file says of its start is not asked, because that is what a clock said which may have been set since.
     pub fn adopt(pgdata: &Path, log: &Path) -> Result<Adoption> {
         let (Some(file), Some(directory)) = (PidFile::read(pgdata)?, Identity::of(pgdata)) else {
             return Ok(Adoption::Gone);
@@ -270,13 +269,6 @@ impl Postmaster {
             .is_some_and(|parent| parent.works_in(directory) && parent.is_postgres())
         {
             return stranger("it is a child of a server");
-        }
-        match (file.started, process.started_at()) {
-            (Some(said), Some(was)) if (said - was).abs() > START_TOLERANCE => {
-                return stranger("it started at another time");
-            }
-            (None, _) | (_, None) => return stranger("its start is not known"),
-            _ => {}
         }
         let (Some(port), Some(socket_dir)) = (file.port, file.socket_dir) else {
             return stranger("its socket is not known");

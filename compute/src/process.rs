@@ -65,19 +65,6 @@ impl Process {
         Process::of(self.parent)
     }
 
-    /// Returns when it started, in seconds since 1970, as the current clock counts back.
-    pub(crate) fn started_at(&self) -> Option<i64> {
-        let stat = fs::read_to_string("/proc/stat").ok()?;
-        let boot: i64 = stat
-            .lines()
-            .find_map(|line| line.strip_prefix("btime "))?
-            .trim()
-            .parse()
-            .ok()?;
-        let ticks = rustix::param::clock_ticks_per_second().max(1);
-        i64::try_from(self.started / ticks).ok()?.checked_add(boot)
-    }
-
     /// Returns the name of the program that it runs.
     fn program(&self) -> Option<String> {
         let path = fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
@@ -345,7 +332,6 @@ mod tests {
         let process = Process::of(child.id().cast_signed()).expect("it is there");
         assert!(process.is_alive());
         assert!(!process.is_postgres());
-        assert!(process.started_at().is_some_and(|at| at > 0));
         let other = Process {
             started: process.started + 1,
             ..process

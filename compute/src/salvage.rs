@@ -10,6 +10,7 @@ use neon_postgres::wal::{StreamParams, WalDecoder, WalError};
 use neon_types::{Lsn, LsnRange};
 
 use crate::error::{ComputeError, Result};
+use crate::witness::reached_beyond;
 
 /// Bytes that are read and given out at once.
 const CHUNK: usize = 1 << 20;
@@ -21,6 +22,8 @@ pub struct Salvaged {
     pub range: LsnRange,
     /// The start of the last whole record: its prev-link. As given when there was none.
     pub last_record: Option<Lsn>,
+    /// A position beyond that which the server reached, as the directory shows: WAL of it is missing or damaged.
+    pub beyond: Option<Lsn>,
 }
 
 /// Reads the WAL of a dead directory from `from` to the last whole record, in order and without a gap, in chunks of at most a mebibyte.
@@ -30,8 +33,7 @@ pub struct Salvaged {
 /// again, so memory does not grow with the WAL, though one record is held whole.
 ///
 /// # Errors
-/// [`ComputeError::MissingWal`] when the segment of `from` is not there, [`ComputeError::DamagedWal`] when a page is of another
-/// cluster or timeline.
+/// [`ComputeError::DamagedWal`] when a page is of another cluster or timeline.
 pub fn salvage(
     pgdata: &Path,
     from: Lsn,
@@ -62,15 +64,10 @@ pub fn salvage(
     Ok(salvaged)
 }
 
-/// Returns how far whole records reach in the WAL of a dead directory.
+/// Returns how far whole records reach in the WAL of a dead directory, and whether that is all. Where the segment of `from` is not there, they
+/// reach no further than `from`.
 pub fn whole_records(pgdata: &Path, from: Lsn, prev: Option<Lsn>, params: &StreamParams) -> Result<Salvaged> {
     let mut segments = Segments::new(pgdata, params);
-    if !segments.exists(from)? {
-        return Err(ComputeError::MissingWal {
-            pgdata: pgdata.to_owned(),
-            from,
-        });
-    }
     let mut decoder = WalDecoder::new(*params, from, prev);
     let mut buffer = vec![0; CHUNK];
     'reading: loop {
@@ -94,12 +91,11 @@ pub fn whole_records(pgdata: &Path, from: Lsn, prev: Option<Lsn>, params: &Strea
             }
         }
     }
+    let end = decoder.end();
     Ok(Salvaged {
-        range: LsnRange {
-            start: from,
-            end: decoder.end(),
-        },
+        range: LsnRange { start: from, end },
         last_record: decoder.last_start(),
+        beyond: reached_beyond(pgdata, end, params)?,
     })
 }
 
@@ -122,18 +118,6 @@ impl Segments {
     fn path(&self, number: u64) -> PathBuf {
         self.directory
             .join(file_name(self.params.tli, number, self.params.segment_size))
-    }
-
-    /// Returns whether the segment is there that holds `lsn`; at a boundary nothing need follow.
-    fn exists(&self, lsn: Lsn) -> Result<bool> {
-        let size = u64::from(self.params.segment_size);
-        let path = self.path(lsn.segment(size));
-        let there = path.try_exists().map_err(ComputeError::io("inspect", &path))?;
-        if there || lsn.segment_offset(size) != 0 {
-            return Ok(there);
-        }
-        let path = self.path(lsn.segment(size).saturating_sub(1));
-        path.try_exists().map_err(ComputeError::io("inspect", &path))
     }
 
     /// Reads from `at` to the end of its segment at most; 0 where there is no more.

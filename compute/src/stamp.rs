@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use neon_types::{Lsn, Position, TimelineId};
+use neon_types::{Lsn, Position, TimelineId, checked_text, with_checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -56,9 +56,10 @@ impl Stamp {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             _ => {}
         }
-        let text = fs::read_to_string(path).map_err(ComputeError::io("read", path))?;
+        let bytes = fs::read(path).map_err(ComputeError::io("read", path))?;
+        let text = checked_text(&bytes).map_err(|error| bad(error.to_string()))?;
         let versioned: Versioned =
-            toml_edit::de::from_str(&text).map_err(|error| bad(error.message().to_owned()))?;
+            toml_edit::de::from_str(text).map_err(|error| bad(error.message().to_owned()))?;
         if versioned.format != FORMAT {
             return Err(bad(format!("format {} is not known", versioned.format)));
         }
@@ -75,7 +76,7 @@ impl Stamp {
             path: path.to_owned(),
             why: error.to_string(),
         })?;
-        durable::replace(path, text.as_bytes(), 0o600)
+        durable::replace(path, with_checksum(&text).as_bytes(), 0o600)
     }
 
     /// Removes the stamp in `path`, so that the directory will be rebuilt.
@@ -115,9 +116,11 @@ mod tests {
         assert_eq!(Stamp::read(&path).expect("read"), Some(stamp()));
         let text = fs::read_to_string(&path).expect("text");
         assert_eq!(
-            text,
-            "format = 1\ntimeline = \"07070707070707070707070707070707\"\nend = \"16/B374D848\"\n\
+            checked_text(text.as_bytes()),
+            Ok(
+                "format = 1\ntimeline = \"07070707070707070707070707070707\"\nend = \"16/B374D848\"\n\
              boot_id = \"c0ffee\"\nclean = true\n"
+            )
         );
         Stamp::remove(&path).expect("remove");
         Stamp::remove(&path).expect("remove again");
@@ -129,13 +132,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("stamp");
         stamp().write(&path).expect("write");
-        let good = fs::read_to_string(&path).expect("text");
+        let file = fs::read_to_string(&path).expect("text");
+        let good = checked_text(file.as_bytes()).expect("as it was written");
         for bad in [
             String::new(),
             "\0".repeat(100),
-            good.replace("format = 1", "format = 2"),
-            good.replace("16/B374D848", "16"),
-            good.replace("clean = true\n", ""),
+            file.replace("true", "frue"),
+            good.to_owned(),
+            with_checksum(&good.replace("format = 1", "format = 2")),
+            with_checksum(&good.replace("16/B374D848", "16")),
+            with_checksum(&good.replace("clean = true\n", "")),
             "x".repeat(5000),
         ] {
             fs::write(&path, &bad).expect("write");

@@ -137,7 +137,13 @@ impl Registry {
         };
         for child in closed {
             let directory = self.path(child);
-            let mut state = TimelineState::read(child, &directory)?;
+            let mut state = match TimelineState::read(child, &directory) {
+                Ok(state) => state,
+                Err(error) => {
+                    tracing::warn!(timeline = %child, %error, "a fork cannot be read");
+                    continue;
+                }
+            };
             if state.layer_map.is_none() {
                 state.layer_map = Some(map.clipped(state.start).write(&self.core.objects)?);
                 state.readable = readable.map(|readable| readable.of_fork(state.start));
@@ -326,6 +332,14 @@ impl PageStore {
     /// Returns the timeline, opened with those it descends from. Opening indexes the WAL that is not sealed.
     pub fn get(&self, id: TimelineId) -> Result<Arc<Timeline>> {
         self.registry.get(id)
+    }
+
+    /// Returns the state of a timeline, without opening it.
+    pub fn state_of(&self, id: TimelineId) -> Result<TimelineState> {
+        if let Some(timeline) = lock(&self.registry.known).open.get(&id) {
+            return Ok(timeline.state());
+        }
+        TimelineState::read(id, &self.registry.path(id))
     }
 
     /// Returns the timelines that fork from `id`, with where.

@@ -1,6 +1,6 @@
 //! What we sign of our timelines, and what is handed on of others'.
 
-use neon_objects::{Attestation, WriterKey};
+use neon_objects::{Attestation, WalDigest, WriterKey};
 use neon_pagestore::Timeline;
 use neon_types::{Lsn, LsnRange};
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::repository::Repository;
 
 /// Signs the WAL of a timeline that leads from `from` to `to`: its whole parts, and the open one up to `to`, or when the WAL of that is gone the
-/// whole part that `to` lies in. At most `most`, the newest.
+/// whole part that `to` lies in; where no WAL leads, nothing that ends at `to`. At most `most`, the newest.
 pub(crate) fn attest(
     timeline: &Timeline,
     key: &WriterKey,
@@ -23,6 +23,16 @@ pub(crate) fn attest(
             .into_iter()
             .find(|rung| rung.start < to && to <= rung.end);
         digests.extend(around);
+    }
+    let state = timeline.state();
+    if digests.last().is_none_or(|digest| digest.end < to) && state.wal_base == to {
+        // It was taken in from a data directory: no WAL leads there.
+        digests.push(WalDigest {
+            segment: to.segment(u64::from(state.segment_size)),
+            start: to,
+            end: to,
+            blake3: *blake3::hash(&[]).as_bytes(),
+        });
     }
     let newest = digests.len().saturating_sub(most);
     let signed = digests.into_iter().skip(newest).map(|digest| {

@@ -145,7 +145,16 @@ impl Repository {
         if self.refs.head()? == name && self.heads()?.len() > 1 && !force {
             return Err(RepoError::IsHead(name.to_owned()));
         }
-        if !force {
+        if force {
+            // What can still be taken in need not be kept aside.
+            if let Err(error) = self.take_in(name) {
+                tracing::warn!(
+                    branch = name,
+                    error = neon_types::with_causes(&error),
+                    "its tail cannot be taken in"
+                );
+            }
+        } else {
             // What a dead or stopped endpoint still holds counts: it would be lost as well.
             let place = match self.take_in(name)? {
                 Some(place) if self.is_history(name, &place, &commit)? => place,
@@ -159,7 +168,7 @@ impl Repository {
             }
         }
         let (id_now, _) = self.head_of(name)?;
-        self.remove_endpoint(name)?;
+        let kept = self.remove_endpoint(name)?;
         self.forget_name(name)?;
         self.move_refs(
             &[RefEdit {
@@ -172,11 +181,14 @@ impl Repository {
         let _ = id;
         self.forget_retention(name)?;
         Ok(api::Done {
-            notes: vec![format!(
+            notes: [format!(
                 "deleted branch {name} (was {} at {})",
                 id_now.short(),
                 commit.position.lsn
-            )],
+            )]
+            .into_iter()
+            .chain(kept)
+            .collect(),
         })
     }
 

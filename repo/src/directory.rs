@@ -18,6 +18,7 @@ use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::Lsn;
 
 use crate::api::{ApiError, Caller, Progress, ProgressSink};
+use crate::aside::kept_remark;
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
@@ -127,11 +128,18 @@ impl Repository {
         progress: &mut dyn ProgressSink,
     ) -> Result<Vec<String>> {
         let pgdata = pgdata_of(&self.neon_dir, name);
-        let aside = pgdata.with_extension("old");
+        let mut aside = pgdata.with_extension("old");
+        let mut notes = Vec::new();
         neon_compute::kill_everything(&pgdata)?;
         if pgdata.exists() {
-            remove_tree(&aside)?;
-            std::fs::rename(&pgdata, &aside).map_err(RepoError::io("rename", &pgdata))?;
+            // What a read-only server wrote is nobody's.
+            if boot.purpose == Purpose::ReadOnly || self.is_drained(name) {
+                remove_tree(&aside)?;
+                std::fs::rename(&pgdata, &aside).map_err(RepoError::io("rename", &pgdata))?;
+            } else {
+                aside = self.set_aside(name)?;
+                notes.push(kept_remark(&aside));
+            }
         }
         std::fs::create_dir_all(directory_of(&self.neon_dir, name))
             .map_err(RepoError::io("create", directory_of(&self.neon_dir, name)))?;

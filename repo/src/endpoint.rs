@@ -14,32 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use neon_compute::Postmaster;
 use neon_objects::durable;
 use neon_types::{Lsn, TimelineId, with_causes};
-use serde::{Deserialize, Serialize};
 
 use crate::api;
+use crate::aside::reach_of;
 use crate::directory;
+use crate::endpoint_file::{self, EndpointFile, Found};
 use crate::error::{RepoError, Result};
 use crate::receiver::Receiver;
 use crate::repository::Repository;
-
-/// `endpoint.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointFile {
-    /// Branch that it writes; absent for a read-only one.
-    pub branch: Option<String>,
-    /// Timeline that it writes or reads.
-    pub timeline: TimelineId,
-    /// Position at which its data directory was built.
-    pub built_at: Lsn,
-    /// TCP port, kept across restarts.
-    pub port: u16,
-    /// WAL up to here is ours, not the user's: the password that we set (law 3).
-    pub housekeeping_end: Lsn,
-    /// Names the last boot; the directory's stamp must say the same (law 9).
-    pub boot_id: String,
-    /// `server_version_num` of the Postgres that last ran it.
-    pub pg_version_num: u32,
-}
 
 /// The endpoints of which this process receives WAL.
 #[derive(Default)]
@@ -91,8 +73,9 @@ pub fn names(neon_dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(RepoError::io("read", &directory))?;
-        if entry.path().join("endpoint.toml").is_file() {
-            names.push(entry.file_name().to_string_lossy().replace('%', "/"));
+        let name = entry.file_name().to_string_lossy().replace('%', "/");
+        if !matches!(endpoint_file::look(neon_dir, &name), Found::Nothing) {
+            names.push(name);
         }
     }
     names.sort();
@@ -108,34 +91,6 @@ pub fn any_runs(neon_dir: &Path) -> bool {
 }
 
 impl Repository {
-    pub(crate) fn endpoint_file(&self, name: &str) -> Result<Option<EndpointFile>> {
-        let path = directory_of(&self.neon_dir, name).join("endpoint.toml");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RepoError::io("read", path)(error)),
-        };
-        toml_edit::de::from_str(&text).map(Some).map_err(|error| {
-            RepoError::refused(
-                format!("{} cannot be read: {}", path.display(), error.message()),
-                "remove the endpoint's directory; its branch starts again from what is committed",
-            )
-        })
-    }
-
-    pub(crate) fn write_endpoint_file(&self, name: &str, file: &EndpointFile) -> Result<()> {
-        let directory = directory_of(&self.neon_dir, name);
-        fs::create_dir_all(&directory).map_err(RepoError::io("create", &directory))?;
-        let text = toml_edit::ser::to_string(file).map_err(|error| {
-            RepoError::refused(format!("endpoint.toml cannot be written: {error}"), "report this")
-        })?;
-        Ok(durable::replace(
-            &directory.join("endpoint.toml"),
-            text.as_bytes(),
-            0o600,
-        )?)
-    }
-
     /// Returns the process id of the endpoint's postmaster, when it runs.
     pub(crate) fn endpoint_pid(&self, name: &str) -> Option<u32> {
         if let Some(postmaster) = self.endpoints.postmasters().get_mut(name) {
@@ -176,11 +131,25 @@ impl Repository {
             pid,
             read_only: file.branch.is_none(),
             received,
-            trouble: self
-                .endpoints
-                .receiver(name)
-                .and_then(|receiver| receiver.trouble())
-                .map(|error| with_causes(&error)),
+            trouble: self.trouble_of(name, &file, pid.is_some()),
+        }))
+    }
+
+    /// Returns why what an endpoint wrote is not received, or cannot be taken in any more.
+    fn trouble_of(&self, name: &str, file: &EndpointFile, runs: bool) -> Option<String> {
+        if runs {
+            let trouble = self.endpoints.receiver(name)?.trouble()?;
+            return Some(format!("its WAL is not received: {}", with_causes(&trouble)));
+        }
+        if file.branch.is_none() || self.is_clean(name, file).unwrap_or(true) {
+            return None;
+        }
+        let timeline = self.pages.get(file.timeline).ok()?;
+        let (held, seen) = reach_of(&timeline, &pgdata_of(&self.neon_dir, name))?;
+        Some(with_causes(&RepoError::Ahead {
+            branch: name.to_owned(),
+            held,
+            seen: seen?,
         }))
     }
 
@@ -191,16 +160,22 @@ impl Repository {
             .map_or(Lsn::INVALID, |file| file.housekeeping_end))
     }
 
-    /// Forgets an endpoint: its directory, and its timeline when that never became history.
-    pub(crate) fn remove_endpoint(&self, name: &str) -> Result<()> {
-        let Some(file) = self.endpoint_file(name)? else {
-            return Ok(());
-        };
+    /// Forgets an endpoint: its directory, unless something of that is nowhere else, and its timeline when that never became history.
+    /// Returns where the directory is kept.
+    pub(crate) fn remove_endpoint(&self, name: &str) -> Result<Option<String>> {
         let directory = directory_of(&self.neon_dir, name);
-        neon_compute::kill_everything(&pgdata_of(&self.neon_dir, name))?;
+        if !directory.exists() {
+            return Ok(None);
+        }
+        // Whatever it was, it goes.
+        let file = self.endpoint_file(name).ok().flatten();
         self.endpoints.receivers().remove(name);
+        let kept = self.discard_directory(name)?;
         fs::remove_dir_all(&directory).map_err(RepoError::io("remove", &directory))?;
-        self.drop_unless_history(file.timeline)
+        if let Some(file) = file {
+            self.drop_unless_history(file.timeline)?;
+        }
+        Ok(kept)
     }
 
     /// Removes a timeline that no commit was ever made on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use neon_compute::ComputeError;
 use neon_objects::ObjectsError;
 use neon_pagestore::import::ImportError;
-use neon_remotes::RemoteError;
+use neon_remotes::{LocalError, RemoteError};
 use neon_transport::TransportError;
 use neon_types::{CommitId, Lsn, ObjectId};
 
@@ -161,6 +161,18 @@ pub enum RepoError {
         /// Why nothing is received, when we know.
         source: Option<Arc<RepoError>>,
     },
+    /// The data directory of a branch went on where its WAL could not be followed.
+    #[error(
+        "the data directory of '{branch}' went on to {seen} at least, and its WAL is here up to {held} only: what was written after that is in that directory alone"
+    )]
+    Ahead {
+        /// The branch.
+        branch: String,
+        /// Up to where its WAL is here.
+        held: Lsn,
+        /// How far its server certainly came.
+        seen: Lsn,
+    },
     /// A daemon is needed.
     #[error("this needs the daemon of the repository")]
     NeedsDaemon,
@@ -256,9 +268,20 @@ impl RepoError {
         }
     }
 
+    /// Returns the error of this repository that a conversation with another ended with.
+    fn own_cause(&self) -> Option<&RepoError> {
+        match self {
+            RepoError::Remote(RemoteError::Local(LocalError::Other(cause))) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
+
     fn code(&self) -> &'static str {
         if self.is_interruption() {
             return "interrupted";
+        }
+        if let Some(own) = self.own_cause() {
+            return own.code();
         }
         match self {
             RepoError::AlreadyARepository(_) => "already_a_repository",
@@ -287,6 +310,7 @@ impl RepoError {
             RepoError::NoOrigin(_) => "no_origin",
             RepoError::Raced(_) => "raced",
             RepoError::NotFlushed { .. } => "not_flushed",
+            RepoError::Ahead { .. } => "ahead_of_wal",
             RepoError::NeedsDaemon => "needs_daemon",
             RepoError::NoTli => "no_tli",
             RepoError::Damaged { .. } => "damaged",
@@ -312,6 +336,9 @@ impl RepoError {
             return Some(
                 "run the same command again: what arrived whole is kept, nothing is half-made".to_owned(),
             );
+        }
+        if let Some(own) = self.own_cause() {
+            return own.hint();
         }
         if let Some(hint) = room_hint(self) {
             return Some(hint.to_owned());
@@ -362,8 +389,11 @@ impl RepoError {
             }
             RepoError::Raced(_) => "run the command again".into(),
             RepoError::NotFlushed { .. } => {
-                "look at the endpoint's postgres.log, then run the command again".into()
+                "look at the endpoint's postgres.log, then run the command again; when it says that WAL was removed: 'neon stop', then 'neon start --resync'".into()
             }
+            RepoError::Ahead { branch, .. } => format!(
+                "take it in as it is: neon start --resync {branch}; or keep it aside and begin again from the last commit: neon start --set-aside {branch}"
+            ),
             RepoError::Damaged { .. } => "'neon fsck' lists everything that is damaged".into(),
             RepoError::Refused { hint, .. } => hint.clone(),
             RepoError::Pages(neon_pagestore::PageStoreError::Dropped { .. }) => {

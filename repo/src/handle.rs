@@ -54,9 +54,9 @@ impl Repository {
         }
         let _exclusive = self.exclusive_unless_cancelled(progress)?;
         match request {
-            Request::Start { rev, port } => {
-                self.start(rev.as_deref(), port, progress).map(Response::Endpoint)
-            }
+            Request::Start { rev, port, existing } => self
+                .start(rev.as_deref(), port, existing, progress)
+                .map(Response::Endpoint),
             Request::Stop { branch, all } => self.stop(branch.as_deref(), all).map(Response::Stopped),
             Request::BranchCreate { name, rev } => {
                 self.create_branch(&name, rev.as_deref()).map(Response::Moved)

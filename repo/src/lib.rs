@@ -5,6 +5,7 @@
 
 mod acceptance;
 pub mod api;
+mod aside;
 mod attest;
 mod backlog;
 mod branches;
@@ -17,6 +18,7 @@ mod compaction;
 mod compare;
 mod directory;
 mod endpoint;
+mod endpoint_file;
 mod error;
 mod export;
 mod fsck;
@@ -38,6 +40,7 @@ mod postgres;
 mod receiver;
 mod repository;
 mod resolve;
+mod resync;
 mod retention;
 mod revision;
 mod run;

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::catalog::Access;
 use crate::directory::running;
-use crate::endpoint::EndpointFile;
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::repository::Repository;
 

@@ -11,9 +11,11 @@ use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
 use neon_types::{Lsn, Position, with_causes};
 
-use crate::api::{self, ProgressSink};
+use crate::api::{self, Existing, ProgressSink};
+use crate::aside::has_all_of;
 use crate::directory::{Run, control_bytes, control_state, find_installation, write_configuration};
-use crate::endpoint::{self, EndpointFile, directory_of, pgdata_of, stamp_of};
+use crate::endpoint::{self, directory_of, pgdata_of, stamp_of};
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::postgres;
@@ -36,13 +38,25 @@ impl Repository {
         &self,
         rev: Option<&str>,
         port: Option<u16>,
+        existing: Existing,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         let revision = self.revision(rev)?;
         if revision.step == Step::Here
             && let Some(branch) = self.named(&revision.base)?.branch()
         {
-            return self.with_some_port(port, |port| self.start_branch(branch, port, progress));
+            let mut existing = existing;
+            return self.with_some_port(port, |port| {
+                // What was done is not done again on another port.
+                let existing = std::mem::take(&mut existing);
+                self.start_branch(branch, port, existing, progress)
+            });
+        }
+        if existing != Existing::Use {
+            return Err(RepoError::refused(
+                "only a branch has a data directory that can be taken in or set aside",
+                "name a branch; a read-only endpoint is made anew: neon stop, then neon start",
+            ));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
         notes.extend(target.notes.iter().cloned());
@@ -73,13 +87,25 @@ impl Repository {
         &self,
         branch: &str,
         port: Option<u16>,
+        existing: Existing,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         if let Some(pid) = self.endpoint_pid(branch) {
+            if existing != Existing::Use {
+                return Err(RepoError::EndpointRuns(branch.to_owned()));
+            }
             self.adopt(branch)?;
             return self.describe(branch, pid, true, Vec::new());
         }
         self.endpoints.receivers().remove(branch);
+        let mut notes = match existing {
+            Existing::Use => Vec::new(),
+            Existing::Resync => self.resync(branch, progress)?,
+            Existing::SetAside => vec![format!(
+                "the data directory that was there is kept as {}",
+                self.set_aside(branch)?.display()
+            )],
+        };
         if let Some(place) = self.take_in(branch)?
             && self.timeline(place.position().timeline)?.state().writer != self.writer()
         {
@@ -123,7 +149,6 @@ impl Repository {
             autovacuum: !quiet,
             read_only: false,
         };
-        let mut notes = Vec::new();
         match reuse {
             Reuse::AsIs => {}
             Reuse::RecoverInPlace => {
@@ -133,6 +158,9 @@ impl Repository {
                 let boot = Repository::boot_read_write(&self.path_of(&timeline)?);
                 notes.extend(self.build(branch, &timeline, position.lsn, &boot, &head.settings, progress)?);
                 passing("boot-after-build")?;
+                if let Some(left) = known.filter(|known| known.timeline != timeline.id()) {
+                    self.drop_unless_history(left.timeline)?;
+                }
             }
         }
         let file = EndpointFile {
@@ -289,18 +317,25 @@ impl Repository {
         {
             return Ok(timeline);
         }
-        if let Some(file) = known {
-            self.drop_unless_history(file.timeline)?;
+        let left = known.and_then(|file| self.pages.get(file.timeline).ok());
+        if let Some(left) = left.filter(|left| left.state().provisional) {
+            // It goes when its directory has gone.
+            left.update_state(|state| state.branch = None)?;
         }
-        let place = Place::of(head).normal();
+        let new = self.draw_timeline(branch, &Place::of(head).normal())?;
+        Ok(self.pages.create(new)?)
+    }
+
+    /// Draws a timeline that forks at a place, for a branch to be written on.
+    pub(crate) fn draw_timeline(&self, branch: &str, place: &Place) -> Result<NewTimeline> {
         let ancestor = place.position();
         let parent_tli = place.path.last().map_or(1, |fork| fork.tli);
         let siblings: Vec<u32> = self
             .pages
             .list()
             .into_iter()
-            .filter_map(|id| self.pages.get(id).ok())
-            .map(|timeline| timeline.tli())
+            .filter_map(|id| self.pages.state_of(id).ok())
+            .map(|state| state.tli)
             .collect();
         // Two of 4096 numbers meet sooner or later: another id is drawn then.
         for _ in 0..64 {
@@ -309,14 +344,14 @@ impl Repository {
             if siblings.contains(&tli) {
                 continue;
             }
-            return Ok(self.pages.create(NewTimeline {
+            return Ok(NewTimeline {
                 id,
                 ancestor,
                 tli,
                 writer: self.writer(),
                 branch: Some(branch.to_owned()),
                 provisional: true,
-            })?);
+            });
         }
         Err(RepoError::NoTli)
     }
@@ -422,12 +457,30 @@ impl Repository {
     pub fn stop_all(&self) -> std::result::Result<(), api::ApiError> {
         self.compactor.stop();
         let _exclusive = self.exclusive();
-        for name in endpoint::names(&self.neon_dir).unwrap_or_default() {
-            if self.endpoint_pid(&name).is_some() {
-                self.stop_one(&name)?;
+        self.stop_each(endpoint::names(&self.neon_dir).unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Stops those that run, also when one of them cannot be; the first error is returned then.
+    fn stop_each(&self, names: Vec<String>) -> Result<Vec<api::Stopped>> {
+        let (mut stopped, mut failed) = (Vec::new(), None);
+        for name in names {
+            if self.endpoint_pid(&name).is_none() {
+                continue;
+            }
+            match self.stop_one(&name) {
+                Ok(one) => stopped.push(one),
+                Err(error) => {
+                    tracing::error!(
+                        endpoint = name,
+                        error = with_causes(&error),
+                        "stopped with an error"
+                    );
+                    failed.get_or_insert(error);
+                }
             }
         }
-        Ok(())
+        failed.map_or(Ok(stopped), Err)
     }
 
     /// Stops one endpoint, or all.
@@ -435,13 +488,7 @@ impl Repository {
         if !all {
             return Ok(vec![self.stop_one(&self.endpoint_meant(branch)?)?]);
         }
-        let mut stopped = Vec::new();
-        for name in endpoint::names(&self.neon_dir)? {
-            if self.endpoint_pid(&name).is_some() {
-                stopped.push(self.stop_one(&name)?);
-            }
-        }
-        Ok(stopped)
+        self.stop_each(endpoint::names(&self.neon_dir)?)
     }
 
     /// Returns the name of the endpoint that a user means: of a branch, HEAD's when absent, or of a position, by its own name or by a revision.
@@ -462,7 +509,8 @@ impl Repository {
         }
         let position = self.resolve(text)?.place.position();
         for name in endpoint::names(&self.neon_dir)? {
-            let file = self.endpoint_file(&name)?;
+            // One that cannot be read is not the one that is meant.
+            let file = self.endpoint_file(&name).ok().flatten();
             if file.is_some_and(|file| {
                 file.branch.is_none() && file.timeline == position.timeline && file.built_at == position.lsn
             }) {
@@ -538,10 +586,7 @@ impl Repository {
     /// follows in its `pg_wal`.
     fn holds_all(&self, name: &str, file: &EndpointFile, end: Lsn) -> Result<bool> {
         let timeline = self.timeline(file.timeline)?;
-        let prev = timeline.record_at_or_before(end)?.start;
-        let params = crate::tail::stream_params(&timeline);
-        let rest = neon_compute::whole_records(&pgdata_of(&self.neon_dir, name), end, Some(prev), &params);
-        Ok(rest.is_ok_and(|rest| rest.range.is_empty()))
+        Ok(timeline.end() == end && has_all_of(&timeline, &pgdata_of(&self.neon_dir, name)))
     }
 
     /// Returns where a running endpoint answers.
@@ -606,7 +651,7 @@ impl Repository {
         let mut taken = Vec::new();
         for other in endpoint::names(&self.neon_dir)? {
             if other != name {
-                taken.extend(self.endpoint_file(&other)?.map(|file| file.port));
+                taken.extend(self.endpoint_file(&other).ok().flatten().map(|file| file.port));
             }
         }
         let first = self

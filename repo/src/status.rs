@@ -27,6 +27,7 @@ impl Repository {
             daemon: daemon_pid(&self.neon_dir),
             endpoints,
             branches,
+            aside: self.kept_aside()?,
             size: bytes_below(&self.neon_dir.join("objects")) + bytes_below(&self.neon_dir.join("timelines")),
         })
     }

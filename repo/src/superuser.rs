@@ -5,7 +5,7 @@ use neon_transport::scram;
 use neon_types::Lsn;
 
 use crate::catalog::Access;
-use crate::endpoint::EndpointFile;
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::postgres;
 use crate::repository::Repository;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neon_objects::{Commit, Environment};
-use neon_pagestore::Timeline;
+use neon_pagestore::{PageStoreError, Timeline};
 use neon_postgres::wal::StreamParams;
 
-use crate::endpoint::{EndpointFile, pgdata_of, stamp_of};
+use crate::endpoint::{pgdata_of, stamp_of};
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::postgres;
@@ -57,14 +58,19 @@ impl Repository {
 
     /// Reads the WAL of a dead endpoint that never reached us, from its own `pg_wal`, after every process of it is gone. The
     /// directory stays: stock recovery brings it up in place as long as the branch has not moved.
+    ///
+    /// Errors: [`RepoError::Ahead`] when the directory shows that its server wrote more than can be read; what can be is taken in.
     pub(crate) fn salvage(&self, name: &str, file: &EndpointFile) -> Result<()> {
         let pgdata = pgdata_of(&self.neon_dir, name);
         if !pgdata.is_dir() || self.is_clean(name, file)? {
             return Ok(());
         }
         neon_compute::kill_everything(&pgdata)?;
-        let Ok(timeline) = self.pages.get(file.timeline) else {
-            return Ok(());
+        let timeline = match self.pages.get(file.timeline) {
+            Ok(timeline) => timeline,
+            // One that never became history went before its directory did.
+            Err(PageStoreError::NoSuchTimeline(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
         };
         timeline.index_wal()?;
         let from = timeline.end();
@@ -80,19 +86,20 @@ impl Repository {
                     .append_wal(at, bytes)
                     .map_err(|error| neon_compute::ComputeError::Source(Box::new(error)))
             },
-        );
-        match salvaged {
-            Ok(_) => {}
-            // It was never started there: nothing to take in.
-            Err(neon_compute::ComputeError::MissingWal { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+        )?;
         timeline.sync_wal()?;
         let end = timeline.index_wal()?;
         if end > from {
             tracing::info!(endpoint = name, %from, %end, "took in WAL of a dead endpoint");
         }
-        Ok(())
+        match salvaged.beyond {
+            Some(seen) => Err(RepoError::Ahead {
+                branch: name.to_owned(),
+                held: end,
+                seen,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Returns true when the directory was stopped cleanly and everything in it reached us.
@@ -133,10 +140,8 @@ impl Repository {
         let Some(file) = self.endpoint_file(branch)? else {
             return Ok(());
         };
-        let pgdata = pgdata_of(&self.neon_dir, branch);
-        if pgdata.is_dir() {
-            neon_compute::kill_everything(&pgdata)?;
-            std::fs::remove_dir_all(&pgdata).map_err(RepoError::io("remove", &pgdata))?;
+        if let Some(kept) = self.discard_directory(branch)? {
+            tracing::warn!(branch, kept);
         }
         if let Ok(timeline) = self.pages.get(file.timeline) {
             self.close(&timeline)?;

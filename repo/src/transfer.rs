@@ -14,7 +14,7 @@ use neon_remotes::{
 use neon_transport::{Channel, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
-use crate::api::{Progress, ProgressSink, Secret, Transfer, Transferred};
+use crate::api::{Existing, Progress, ProgressSink, Secret, Transfer, Transferred};
 use crate::error::{RepoError, Result};
 use crate::repository::{OpenOptions, Repository};
 
@@ -139,7 +139,7 @@ impl Repository {
         if ran && transfer.restart && !transfer.dry_run {
             // Whatever became of the pull, the endpoint ran before.
             let _exclusive = self.exclusive();
-            let endpoint = self.start(Some(&into), None, progress)?;
+            let endpoint = self.start(Some(&into), None, Existing::Use, progress)?;
             notes.push(format!("restarted: {}", endpoint.uri));
         }
         let outcome = pulled.map_err(|error| pull_refusal(error, &destination, &into))?;

@@ -1,6 +1,6 @@
 //! `neon start`
 
-use neon_repo::api::Request;
+use neon_repo::api::{Existing, Request};
 
 use super::answer;
 use crate::failure::Failure;
@@ -22,16 +22,28 @@ pub struct Args {
     /// TCP port on 127.0.0.1 [default: the one of last time, else the first free from 55432]
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
+    /// Take the data directory in as it is, when its WAL has a gap: what it has changed becomes one commit
+    #[arg(long, conflicts_with = "set_aside")]
+    pub resync: bool,
+    /// Keep the data directory aside, in `.neon/aside`, and make another from the branch's last commit
+    #[arg(long)]
+    pub set_aside: bool,
 }
 
 /// Carries it out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     root::refuse("start")?;
+    let existing = match (args.resync, args.set_aside) {
+        (true, _) => Existing::Resync,
+        (_, true) => Existing::SetAside,
+        _ => Existing::Use,
+    };
     let endpoint = answer!(
         session,
         Request::Start {
             rev: args.rev,
             port: args.port,
+            existing,
         },
         Endpoint
     );

@@ -57,6 +57,13 @@ fn print(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         }
         None => writeln!(out, "HEAD       {}, which has no history yet", status.head)?,
     }
+    for kept in &status.aside {
+        writeln!(
+            out,
+            "aside      {} (a data directory that was put away; remove it when you do not need it)",
+            kept.display()
+        )?;
+    }
     if status.endpoints.is_empty() {
         return writeln!(out, "no endpoints");
     }
@@ -69,7 +76,7 @@ fn print(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for endpoint in &status.endpoints {
         if let Some(trouble) = &endpoint.trouble {
-            writeln!(out, "\nWAL of {} is not received: {trouble}", endpoint.name)?;
+            writeln!(out, "\n{}: {trouble}", endpoint.name)?;
         }
     }
     Ok(())
@@ -134,6 +141,7 @@ mod tests {
                 tracking: Some("ahead".to_owned()),
                 ..branch("main")
             }],
+            aside: Vec::new(),
             size: 48 << 20,
         };
         let mut text = anstream::StripStream::new(Vec::new());

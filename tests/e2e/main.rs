@@ -5,6 +5,7 @@ mod crash;
 mod dev;
 mod forged;
 mod fsck;
+mod gap;
 mod gc;
 mod hostile;
 mod load;

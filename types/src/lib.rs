@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod causes;
+mod checked;
 mod id;
 mod key;
 mod lsn;
@@ -12,6 +13,7 @@ mod ref_name;
 mod shard;
 
 pub use causes::with_causes;
+pub use checked::{ChecksumError, checked_text, with_checksum};
 pub use id::{CommitId, LayerId, LayerMapId, ObjectId, ParseIdError, Prefix, RepoId, TimelineId};
 pub use key::{Fork, Key, PACKED_KEY_SIZE, PackedKey, ParseKeyError, RelTag, SlruKind};
 pub use lsn::{Lsn, ParseLsnError, Position};

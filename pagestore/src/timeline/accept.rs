@@ -236,7 +236,8 @@ impl Timeline {
         }
     }
 
-    fn take_layers(&self, entries: Vec<MapEntry>, to: Lsn) -> Result<()> {
+    /// Hangs layers above the end of what is held, which then is `to`; WAL begins anew there.
+    pub(crate) fn take_layers(&self, entries: Vec<MapEntry>, to: Lsn) -> Result<()> {
         // Layers hang above a map that ends where they begin.
         if self.ancestor.is_some() || read(&self.memory).map.is_some() {
             self.seal()?;

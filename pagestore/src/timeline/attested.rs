@@ -93,7 +93,7 @@ fn decode(bytes: &[u8]) -> Option<Attestation> {
     let covered = bytes.len() - fields.0.len();
     let crc = fields.u32()?;
     let sound =
-        crc == crc32c::crc32c(bytes.get(..covered)?) && attestation.range.start < attestation.range.end;
+        crc == crc32c::crc32c(bytes.get(..covered)?) && attestation.range.start <= attestation.range.end;
     sound.then_some(attestation)
 }
 

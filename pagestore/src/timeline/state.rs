@@ -7,7 +7,7 @@ use std::path::Path;
 
 use neon_objects::{Attestation, durable};
 use neon_postgres::PgVersion;
-use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
+use neon_types::{LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId, checked_text, with_checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::gc::Spans;
@@ -17,7 +17,6 @@ use crate::{PageStoreError, Result, Timeline, import};
 const FORMAT: u32 = 1;
 /// Longest state file, in bytes.
 const MAX_STATE: usize = 1 << 20;
-const CHECKSUM: &str = "# crc32c ";
 pub(crate) const STATE_FILE: &str = "state";
 /// The writer of an import: it is never extended, those who write on it fork first.
 pub(crate) const NOBODY: RepoId = RepoId([0; 16]);
@@ -178,20 +177,12 @@ impl TimelineState {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let text = toml_edit::ser::to_string_pretty(self)
             .map_err(|error| PageStoreError::damaged("a timeline's state", error))?;
-        let crc = crc32c::crc32c(text.as_bytes());
-        Ok(format!("{text}{CHECKSUM}{crc:08x}\n").into_bytes())
+        Ok(with_checksum(&text).into_bytes())
     }
 
     pub(crate) fn decode(id: TimelineId, bytes: &[u8]) -> Result<TimelineState> {
         let damaged = |reason: String| PageStoreError::DamagedState { timeline: id, reason };
-        let text = std::str::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
-        let (text, crc) = text
-            .trim_end_matches('\n')
-            .rsplit_once(CHECKSUM)
-            .ok_or_else(|| damaged("its checksum is missing".to_owned()))?;
-        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(text.as_bytes())) {
-            return Err(damaged("its checksum does not match".to_owned()));
-        }
+        let text = checked_text(bytes).map_err(|error| damaged(error.to_string()))?;
         let state: TimelineState =
             toml_edit::de::from_str(text).map_err(|error| damaged(error.to_string()))?;
         if state.format != FORMAT {
@@ -453,15 +444,12 @@ wal_base = "1/28"
 [ancestor]
 timeline = "02020202020202020202020202020202"
 lsn = "1/28"
-# crc32c CRC
 "#;
 
     #[test]
     fn the_golden_state_is_read_and_written_the_same() {
         let text = String::from_utf8(sample().encode().unwrap()).unwrap();
-        let (body, _) = text.rsplit_once(CHECKSUM).unwrap();
-        let crc = format!("{:08x}", crc32c::crc32c(body.as_bytes()));
-        assert_eq!(text, GOLDEN.replace("CRC", &crc));
+        assert_eq!(text, with_checksum(GOLDEN));
         let id = sample().id;
         assert_eq!(TimelineState::decode(id, text.as_bytes()).unwrap(), sample());
     }
@@ -480,10 +468,8 @@ lsn = "1/28"
             "{text}"
         );
         assert_eq!(TimelineState::decode(state.id, text.as_bytes()).unwrap(), state);
-        let (body, _) = text.rsplit_once(CHECKSUM).unwrap();
-        let swapped = body.replace("0/18", "0/50");
-        let crc = crc32c::crc32c(swapped.as_bytes());
-        let swapped = format!("{swapped}{CHECKSUM}{crc:08x}\n");
+        let body = checked_text(text.as_bytes()).unwrap();
+        let swapped = with_checksum(&body.replace("0/18", "0/50"));
         assert!(
             TimelineState::decode(state.id, swapped.as_bytes()).is_err(),
             "out of order"

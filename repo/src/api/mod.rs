@@ -34,6 +34,9 @@ pub enum Request {
         rev: Option<String>,
         /// TCP port; kept for the next starts of this endpoint.
         port: Option<u16>,
+        /// What to do with a data directory that is there.
+        #[serde(default)]
+        existing: Existing,
     },
     /// The connection URI of a running endpoint.
     Uri {
@@ -202,6 +205,19 @@ pub enum Request {
         /// Where.
         address: std::net::SocketAddr,
     },
+}
+
+/// What to do with the data directory of a branch that is to start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Existing {
+    /// Go on in it, or make another when what it holds is here.
+    #[default]
+    Use,
+    /// Take it in as it is, where its WAL has a gap.
+    Resync,
+    /// Keep it aside, and make another from the branch's head.
+    SetAside,
 }
 
 /// What push, pull and fetch share.
@@ -439,6 +455,8 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// Branches with where they are against their origin.
     pub branches: Vec<Branch>,
+    /// Data directories that were put away because not all of them is here.
+    pub aside: Vec<PathBuf>,
     /// Bytes of objects and kept WAL.
     pub size: u64,
 }

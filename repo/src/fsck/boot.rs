@@ -5,7 +5,7 @@ use neon_types::{Lsn, with_causes};
 
 use crate::api::{Booted, Finding, Progress, ProgressSink};
 use crate::directory::{Run, find_installation};
-use crate::endpoint::EndpointFile;
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::postgres::Door;
 use crate::repository::Repository;
