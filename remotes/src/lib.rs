@@ -31,6 +31,7 @@ pub mod uri;
 pub mod wire;
 
 pub use command::Command;
+pub use decide::Direction;
 pub use error::{LocalError, RemoteError};
 pub use neon_objects::Fork as Step;
 pub use objects::{Fetched, ObjectSink, Objects, perform_fetch_objects};

@@ -209,19 +209,15 @@ async fn pull(
             outcome.motion = motion;
             if !request.dry_run {
                 accept(talk, &sink, &theirs, received).await?;
-                let before = outcome.before;
-                let (into, new, force) = (request.into.clone(), theirs.id, request.force);
+                let step = BranchMove {
+                    branch: request.into.clone(),
+                    expect: outcome.before,
+                    new: theirs.id,
+                    direction: Direction::Pull,
+                    force: request.force,
+                };
                 outcome.motion = talk
-                    .work(move |_| {
-                        move_branch(
-                            sink.as_ref(),
-                            into,
-                            before,
-                            new,
-                            motion,
-                            if force { "pull (forced)" } else { "pull" },
-                        )
-                    })
+                    .work(move |_| move_branch(sink.as_ref(), &step, motion))
                     .await?;
                 if outcome.motion != Motion::Stay {
                     outcome.head = Some(theirs.id);
@@ -234,26 +230,13 @@ async fn pull(
 }
 
 /// Moves a branch as decided; at an equal position only now is it known whether the commits descend.
-pub(crate) fn move_branch(
-    sink: &dyn Sink,
-    branch: String,
-    expect: Option<CommitId>,
-    new: CommitId,
-    motion: Motion,
-    why: &'static str,
-) -> Result<Motion, RemoteError> {
-    if let (Motion::Recommit, Some(current)) = (motion, expect)
-        && !history::descends(sink, new, current)?
+pub(crate) fn move_branch(sink: &dyn Sink, step: &BranchMove, motion: Motion) -> Result<Motion, RemoteError> {
+    if let (Motion::Recommit, Some(current)) = (motion, step.expect)
+        && !history::descends(sink, step.new, current)?
     {
         return Ok(Motion::Stay);
     }
-    let step = BranchMove {
-        branch,
-        expect,
-        new,
-        why,
-    };
-    sink.move_branch(&step)?;
+    sink.move_branch(step)?;
     Ok(motion)
 }
 

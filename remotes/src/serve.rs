@@ -18,7 +18,8 @@ use crate::wire::{
     VERSION,
 };
 use crate::{
-    Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history, objects,
+    BranchMove, Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history,
+    objects,
 };
 
 /// What a served conversation came to, for the server's log.
@@ -176,8 +177,14 @@ async fn push(
         motion
     } else {
         talk.enter(Phase::Accepting);
-        let why = if flags.force { "push (forced)" } else { "push" };
-        talk.work(move |_| move_branch(sink.as_ref(), branch, before, id, motion, why))
+        let step = BranchMove {
+            branch,
+            expect: before,
+            new: id,
+            direction: Direction::Push,
+            force: flags.force,
+        };
+        talk.work(move |_| move_branch(sink.as_ref(), &step, motion))
             .await?
     };
     served.motion = Some(motion);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use neon_compute::conf::{Settings, on_one_line};
-use neon_compute::settings::{EndpointSettings, pin_directory};
+use neon_compute::settings::{EndpointSettings, SwitchedOff, pin_directory};
 use neon_compute::{
     Adoption, Boot, ComputeError, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped,
     TimelineSource, find_client,
@@ -160,14 +160,7 @@ impl Repository {
             // It goes when the new one has been stopped properly (law 8): until then it is the last witness of what died in it.
             neon_compute::carry_configuration(&aside, &pgdata)?;
         }
-        let mut notes = told(built.switched_off.iter().map(|off| {
-            format!(
-                "{} = {} is not taken over: {}",
-                off.name,
-                on_one_line(&off.configured),
-                off.why
-            )
-        }));
+        let mut notes = told(built.switched_off.iter().map(not_taken_over));
         notes.extend(told(
             built.left_out.iter().map(|line| format!("left out: {line}")),
         ));
@@ -267,6 +260,12 @@ impl Repository {
             settings: None,
         }
     }
+}
+
+/// Says what of a configuration does not hold in a directory.
+pub(crate) fn not_taken_over(off: &SwitchedOff) -> String {
+    let configured = on_one_line(&off.configured);
+    format!("{} = {configured} is not taken over: {}", off.name, off.why)
 }
 
 /// Returns the first of many remarks, and how many more there are.

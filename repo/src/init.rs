@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use neon_compute::conf::Settings;
 use neon_compute::{InitOptions, Installation, ServerEnvironment};
 use neon_objects::{Environment, Expect, RefEdit, durable};
 use neon_pagestore::import;
@@ -97,7 +98,8 @@ fn init_or_fail(
         !progress.cancelled()
     })?;
     let environment = environment(&installation, &timeline.state());
-    let settings = fs::read_to_string(source.pgdata.join("postgresql.auto.conf")).unwrap_or_default();
+    let settings = Settings::read_file(&source.pgdata.join("postgresql.auto.conf"))?;
+    let settings = settings.unwrap_or_default().text();
     if request.from.is_none() {
         fs::remove_dir_all(&source.pgdata).map_err(RepoError::io("remove", &source.pgdata))?;
     }

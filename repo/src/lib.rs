@@ -44,6 +44,7 @@ mod resync;
 mod retention;
 mod revision;
 mod run;
+mod settings;
 pub mod sockets;
 mod status;
 mod superuser;

@@ -358,6 +358,7 @@ impl Sink for Repository {
                 branch: step.branch.clone(),
             });
         }
+        let mut to = step.new;
         if now.is_some() {
             // An endpoint could have run and stopped since the decision was taken: what it committed is the branch's head then.
             if let Some(place) = self.take_in(&step.branch)? {
@@ -371,6 +372,7 @@ impl Sink for Repository {
                 });
             }
             let new = Repository::commit(self, step.new)?;
+            to = self.with_settings_kept(step, (head, &commit), (step.new, &new))?;
             if Place::of(&commit).normal() != Place::of(&new).normal() {
                 self.drop_tail(&step.branch)?;
             }
@@ -380,9 +382,9 @@ impl Sink for Repository {
             &[RefEdit {
                 name,
                 expect,
-                new: Some(step.new),
+                new: Some(to),
             }],
-            step.why,
+            step.why(),
         )?;
         self.name_a_head(&step.branch)?;
         Ok(())

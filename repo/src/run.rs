@@ -107,6 +107,7 @@ impl Repository {
             )],
         };
         if let Some(place) = self.take_in(branch)?
+            && place.lsn > self.head_of(branch)?.1.position.lsn
             && self.timeline(place.position().timeline)?.state().writer != self.writer()
         {
             // A copy: what the original had written goes on as history, on which a timeline of ours forks (law 1).
@@ -149,6 +150,9 @@ impl Repository {
             autovacuum: !quiet,
             read_only: false,
         };
+        if !matches!(reuse, Reuse::Rebuild(_)) {
+            notes.extend(self.follow_settings(branch, timeline.version(), &head.settings)?);
+        }
         match reuse {
             Reuse::AsIs => {}
             Reuse::RecoverInPlace => {

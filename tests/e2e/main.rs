@@ -14,6 +14,7 @@ mod places;
 mod refusals;
 mod repair;
 mod revisions;
+mod settings;
 mod space;
 mod superuser;
 mod tidy;

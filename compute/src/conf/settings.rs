@@ -38,6 +38,22 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Returns the names that became different.
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Returns the names that became different in another way there.
+    pub fn against(&self, other: &Changes) -> Vec<String> {
+        let differs = |name: &String| {
+            other
+                .0
+                .get(name)
+                .is_some_and(|there| Some(there) != self.0.get(name))
+        };
+        self.0.keys().filter(|name| differs(name)).cloned().collect()
+    }
 }
 
 impl Settings {
@@ -181,6 +197,13 @@ mod tests {
         let elsewhere = Settings::read("c = 3\ne = 6\n").with(&changes);
         assert_eq!(elsewhere, Settings::read("b = 5\nd = 4\ne = 6\n"));
         assert!(after.changes_since(&after).is_empty());
+        let theirs = Settings::read("a = 1\nb = 6\nc = 3\nd = 4\n").changes_since(&before);
+        assert_eq!(
+            changes.against(&theirs),
+            ["b"],
+            "both added d, and only one side dropped c"
+        );
+        assert_eq!(theirs.names(), ["b", "d"]);
     }
 
     #[test]
