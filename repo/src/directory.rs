@@ -17,11 +17,12 @@ use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::Lsn;
 
-use crate::api::{ApiError, Caller, Progress, ProgressSink};
+use crate::api::{ApiError, Caller, Progress, ProgressSink, Role};
 use crate::aside::kept_remark;
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
+use crate::not_wal;
 use crate::receiver::SLOT;
 use crate::repository::Repository;
 use crate::tli;
@@ -44,6 +45,8 @@ pub(crate) struct Run {
     pub autovacuum: bool,
     /// A standby that nobody feeds.
     pub read_only: bool,
+    /// What it may do.
+    pub role: Role,
 }
 
 /// A Postgres that came up.
@@ -164,6 +167,8 @@ impl Repository {
         notes.extend(told(
             built.left_out.iter().map(|line| format!("left out: {line}")),
         ));
+        notes.extend(not_wal::unlogged(built.unlogged));
+        notes.extend(not_wal::slots(&aside));
         if boot.purpose == Purpose::ReadOnly && !built.prepared.is_empty() {
             notes.push(format!(
                 "{} prepared transactions wait here; a read-only endpoint does not list them",
@@ -190,6 +195,7 @@ impl Repository {
             tcp: true,
             autovacuum: run.autovacuum,
             read_only: run.read_only,
+            act_as_primary: run.role == Role::Primary,
             preload_allowed: Vec::new(),
             extra: self.config()?.postgres_settings()?,
         };

@@ -8,8 +8,10 @@ use neon_compute::conf::{Settings, Why, on_one_line, quoted};
 use neon_compute::settings::SwitchedOff;
 
 use crate::api::{Exported, ProgressSink};
+use crate::catalog::Access;
 use crate::directory::{report, told};
 use crate::error::{RepoError, Result};
+use crate::not_wal;
 use crate::repository::Repository;
 
 impl Repository {
@@ -40,6 +42,12 @@ impl Repository {
         notes.extend(told(
             built.left_out.iter().map(|line| format!("left out: {line}")),
         ));
+        notes.extend(not_wal::unlogged(built.unlogged));
+        notes.extend(self.slots_of(Some(rev))?);
+        let way = "to apply them: ALTER SYSTEM RESET max_logical_replication_workers, and a restart";
+        // Whoever cannot be logged in as has it exported for that.
+        let access = Access::read(&timeline, position.lsn).ok();
+        notes.extend(access.and_then(|access| not_wal::subscriptions(&access, way)));
         Ok(Exported {
             pgdata: pgdata.to_owned(),
             lsn: position.lsn,

@@ -33,6 +33,7 @@ mod log;
 mod moment;
 mod naming;
 pub mod neighbours;
+mod not_wal;
 mod origins;
 mod parents;
 mod peer;

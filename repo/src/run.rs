@@ -11,13 +11,15 @@ use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
 use neon_types::{Lsn, Position, with_causes};
 
-use crate::api::{self, Existing, ProgressSink};
+use crate::api::{self, Existing, ProgressSink, Role};
 use crate::aside::has_all_of;
+use crate::catalog::Access;
 use crate::directory::{Run, control_bytes, control_state, find_installation, write_configuration};
 use crate::endpoint::{self, directory_of, pgdata_of, stamp_of};
 use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
+use crate::not_wal;
 use crate::postgres;
 use crate::receiver::{self, Receiver};
 use crate::repository::Repository;
@@ -39,6 +41,7 @@ impl Repository {
         rev: Option<&str>,
         port: Option<u16>,
         existing: Existing,
+        role: Role,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         let revision = self.revision(rev)?;
@@ -49,13 +52,19 @@ impl Repository {
             return self.with_some_port(port, |port| {
                 // What was done is not done again on another port.
                 let existing = std::mem::take(&mut existing);
-                self.start_branch(branch, port, existing, progress)
+                self.start_branch(branch, port, existing, role, progress)
             });
         }
         if existing != Existing::Use {
             return Err(RepoError::refused(
                 "only a branch has a data directory that can be taken in or set aside",
                 "name a branch; a read-only endpoint is made anew: neon stop, then neon start",
+            ));
+        }
+        if role == Role::Primary {
+            return Err(RepoError::refused(
+                "only a branch acts as a primary: a position that is looked at writes nothing",
+                "name a branch, or make one there: neon branch NAME REV",
             ));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
@@ -88,10 +97,11 @@ impl Repository {
         branch: &str,
         port: Option<u16>,
         existing: Existing,
+        role: Role,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         if let Some(pid) = self.endpoint_pid(branch) {
-            if existing != Existing::Use {
+            if existing != Existing::Use || role == Role::Primary {
                 return Err(RepoError::EndpointRuns(branch.to_owned()));
             }
             self.adopt(branch)?;
@@ -149,6 +159,7 @@ impl Repository {
             socket_directory: self.socket_directory(branch),
             autovacuum: !quiet,
             read_only: false,
+            role,
         };
         if !matches!(reuse, Reuse::Rebuild(_)) {
             notes.extend(self.follow_settings(branch, timeline.version(), &head.settings)?);
@@ -198,6 +209,11 @@ impl Repository {
         };
         passing("boot-after-start")?;
         notes.extend(started.notes);
+        if role == Role::Copy {
+            let way = "to apply them: neon stop, then neon start --act-as-primary";
+            let access = Access::read(&timeline, timeline.end())?;
+            notes.extend(not_wal::subscriptions(&access, way));
+        }
         let mut file = EndpointFile {
             pg_version_num: started.version_num,
             ..file
@@ -244,6 +260,7 @@ impl Repository {
             socket_directory: self.socket_directory(&name),
             autovacuum: false,
             read_only: true,
+            role: Role::Copy,
         };
         let (tli, history) = self.number_of_its_own(&target.place, "shown by neon")?;
         let boot = neon_compute::Boot {

@@ -15,8 +15,10 @@ use neon_remotes::{
 use neon_transport::{Channel, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
-use crate::api::{Existing, Progress, ProgressSink, Secret, Transfer, Transferred};
+use crate::api::{Existing, Progress, ProgressSink, Role, Secret, Transfer, Transferred};
+use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
+use crate::not_wal;
 use crate::repository::{OpenOptions, Repository};
 
 /// Outcome of a branch that a fetch did not take in; a note says why.
@@ -86,6 +88,11 @@ impl Repository {
             }
             self.set_first_upstream(&branch, &destination)?;
         }
+        let mut notes = not_wal::slots(&pgdata_of(&self.neon_dir, &branch));
+        notes.push(format!(
+            "{} bytes sent, {} received on the wire",
+            outcome.wire_sent, outcome.wire_received
+        ));
         Ok(vec![Transferred {
             branch: Some(branch),
             remote: format!("{}/{}", destination.origin, destination.branch),
@@ -96,10 +103,7 @@ impl Repository {
             bytes: volume(transfer, &outcome.planned, &outcome.sent).bytes,
             objects: volume(transfer, &outcome.planned, &outcome.sent).objects(),
             dry_run: transfer.dry_run,
-            notes: vec![format!(
-                "{} bytes sent, {} received on the wire",
-                outcome.wire_sent, outcome.wire_received
-            )],
+            notes,
         }])
     }
 
@@ -157,7 +161,7 @@ impl Repository {
         if ran && transfer.restart && !transfer.dry_run {
             // Whatever became of the pull, the endpoint ran before.
             let _exclusive = self.exclusive();
-            let endpoint = self.start(Some(&into), None, Existing::Use, progress)?;
+            let endpoint = self.start(Some(&into), None, Existing::Use, Role::Copy, progress)?;
             notes.push(format!("restarted: {}", endpoint.uri));
         }
         let outcome = pulled.map_err(|error| pull_refusal(error, &destination, &into))?;

@@ -1,6 +1,6 @@
 //! `neon start`
 
-use neon_repo::api::{Existing, Request};
+use neon_repo::api::{Existing, Request, Role};
 
 use super::answer;
 use crate::failure::Failure;
@@ -28,6 +28,9 @@ pub struct Args {
     /// Keep the data directory aside, in `.neon/aside`, and make another from the branch's last commit
     #[arg(long)]
     pub set_aside: bool,
+    /// Let it do what its original does: apply subscriptions; archive and wait for standbys as configured here
+    #[arg(long)]
+    pub act_as_primary: bool,
 }
 
 /// Carries it out.
@@ -44,6 +47,11 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
             rev: args.rev,
             port: args.port,
             existing,
+            role: if args.act_as_primary {
+                Role::Primary
+            } else {
+                Role::Copy
+            },
         },
         Endpoint
     );

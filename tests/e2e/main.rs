@@ -10,6 +10,7 @@ mod gc;
 mod hostile;
 mod load;
 mod main_job;
+mod not_wal;
 mod places;
 mod refusals;
 mod repair;

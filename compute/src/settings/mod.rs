@@ -33,6 +33,8 @@ pub struct EndpointSettings {
     pub autovacuum: bool,
     /// The directory was built for reading: Postgres is a standby that is fed by nobody.
     pub read_only: bool,
+    /// It may do what its original does: archive, apply subscriptions, wait for standbys.
+    pub act_as_primary: bool,
     /// Preload libraries that are allowed beside [`PRELOAD_ALLOWED`].
     pub preload_allowed: Vec<String>,
     /// Further settings of the user for this endpoint. None of those that are pinned.
@@ -116,14 +118,18 @@ pub struct Pinned {
     pub switched_off: Vec<SwitchedOff>,
 }
 
-/// What a copy of a production cluster must not do, with the value that switches it off. First version, last version.
-const QUIET: [(&str, &str, u16, u16); 20] = [
+/// What a primary does and its copy does not unless it is asked to, with the value that switches it off. First version, last version.
+const PRIMARY: [(&str, &str, u16, u16); 6] = [
     ("archive_mode", "off", 14, 99),
     ("archive_library", "", 15, 99),
     ("archive_command", "", 14, 99),
     ("max_logical_replication_workers", "0", 14, 99),
     ("synchronous_standby_names", "", 14, 99),
     ("synchronized_standby_slots", "", 17, 99),
+];
+
+/// What no copy of a cluster does.
+const QUIET: [(&str, &str, u16, u16); 14] = [
     ("sync_replication_slots", "off", 17, 99),
     ("primary_conninfo", "", 14, 99),
     ("primary_slot_name", "", 14, 99),
@@ -140,19 +146,34 @@ const QUIET: [(&str, &str, u16, u16); 20] = [
     ("bonjour", "off", 14, 99),
 ];
 
-/// Returns the settings of [`QUIET`] that a version has.
+/// Returns the settings of [`PRIMARY`] and [`QUIET`] that a version has.
 pub(crate) fn quiet(version: PgVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
-    QUIET
-        .into_iter()
+    of_version(version, PRIMARY.into_iter().chain(QUIET))
+}
+
+/// Returns those of them that an endpoint does not follow.
+fn switched(
+    version: PgVersion,
+    wanted: &EndpointSettings,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let primary: &[_] = if wanted.act_as_primary { &[] } else { &PRIMARY };
+    of_version(version, primary.iter().copied().chain(QUIET))
+}
+
+fn of_version(
+    version: PgVersion,
+    settings: impl Iterator<Item = (&'static str, &'static str, u16, u16)>,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    settings
         .filter(move |(_, _, first, last)| (*first..=*last).contains(&version.major()))
         .map(|(name, value, _, _)| (name, value))
 }
 
 /// Returns those of `conf`'s settings that make a cluster act on the world around it, with the values that switch them off; and
 /// the preload libraries outside the allow-list.
-pub fn acts_on_the_world(version: PgVersion, conf: &Conf, preload_allowed: &[String]) -> Vec<SwitchedOff> {
+fn acts_on_the_world(version: PgVersion, conf: &Conf, wanted: &EndpointSettings) -> Vec<SwitchedOff> {
     let mut found = Vec::new();
-    for (name, off) in quiet(version) {
+    for (name, off) in switched(version, wanted) {
         if let Some(configured) = conf.get(name)
             && !same_value(configured, off)
         {
@@ -163,7 +184,7 @@ pub fn acts_on_the_world(version: PgVersion, conf: &Conf, preload_allowed: &[Str
         let all = list(configured);
         let allowed: Vec<String> = all
             .iter()
-            .filter(|library| may_preload(library, preload_allowed))
+            .filter(|library| may_preload(library, &wanted.preload_allowed))
             .cloned()
             .collect();
         if allowed.len() < all.len() {
@@ -260,11 +281,11 @@ pub fn pin(
     // An empty external_pid_file is a name too, and is complained about.
     let needed = |name: &str| name != "external_pid_file" || conf.get(name).is_some();
     settings.extend(
-        quiet(version)
+        switched(version, wanted)
             .filter(|(name, _)| needed(name))
             .map(|(name, value)| (name, value.to_owned())),
     );
-    let switched_off = acts_on_the_world(version, conf, &wanted.preload_allowed);
+    let switched_off = acts_on_the_world(version, conf, wanted);
     let preload = conf.get("shared_preload_libraries").map(list).unwrap_or_default();
     let preload: Vec<String> = preload
         .into_iter()

@@ -8,6 +8,7 @@ fn wanted() -> EndpointSettings {
         tcp: true,
         autovacuum: true,
         read_only: false,
+        act_as_primary: false,
         preload_allowed: Vec::new(),
         extra: Vec::new(),
     }
@@ -77,6 +78,26 @@ fn a_copy_of_production_does_not_act_as_production() {
     assert!(
         value(&result, "shared_preload_libraries").is_some_and(|libraries| libraries.starts_with("pg_cron,"))
     );
+}
+
+#[test]
+fn who_is_asked_to_acts_as_a_primary() {
+    let configured = "archive_mode = on\narchive_command = 'true'\nmax_logical_replication_workers = 7\nrestore_command = 'x'\n";
+    let mut asked = wanted();
+    asked.act_as_primary = true;
+    let result = pinned(PgVersion::V17, configured, Minimums::default(), &asked);
+    for name in [
+        "archive_mode",
+        "archive_command",
+        "max_logical_replication_workers",
+        "synchronous_standby_names",
+    ] {
+        assert_eq!(value(&result, name), None, "{name} is as it is configured");
+    }
+    assert_eq!(value(&result, "restore_command"), Some(""), "it recovers nothing");
+    assert_eq!(value(&result, "fsync"), Some("on"));
+    let off: Vec<&str> = result.switched_off.iter().map(|off| off.name.as_str()).collect();
+    assert_eq!(off, ["restore_command"]);
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub enum Request {
         /// What to do with a data directory that is there.
         #[serde(default)]
         existing: Existing,
+        /// What it may do.
+        #[serde(default)]
+        role: Role,
     },
     /// The connection URI of a running endpoint.
     Uri {
@@ -205,6 +208,17 @@ pub enum Request {
         /// Where.
         address: std::net::SocketAddr,
     },
+}
+
+/// What an endpoint may do that its original does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It is a copy: it archives nothing, applies no subscription, waits for no standby.
+    #[default]
+    Copy,
+    /// It acts as it is configured.
+    Primary,
 }
 
 /// What to do with the data directory of a branch that is to start.

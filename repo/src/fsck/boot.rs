@@ -3,7 +3,7 @@
 use neon_compute::{Boot, Purpose};
 use neon_types::{Lsn, with_causes};
 
-use crate::api::{Booted, Finding, Progress, ProgressSink};
+use crate::api::{Booted, Finding, Progress, ProgressSink, Role};
 use crate::directory::{Run, find_installation};
 use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
@@ -105,6 +105,7 @@ impl Repository {
                 socket_directory: self.socket_directory(&name),
                 autovacuum: false,
                 read_only: false,
+                role: Role::Copy,
             }
         };
         let found = self
