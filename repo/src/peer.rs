@@ -12,7 +12,7 @@ use neon_remotes::{
     Sink, Source, Step, TimelineFacts, stretches,
 };
 use neon_transport::Channel;
-use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId};
+use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId, with_causes};
 
 use crate::error::RepoError;
 use crate::history::Place;
@@ -50,10 +50,19 @@ impl Catalog for Repository {
         let mut roots = Vec::new();
         let mut system_id = 0;
         for id in self.pages.list() {
-            let timeline = self.pages.get(id).map_err(pages)?;
-            if timeline.ancestor().is_none() && timeline.is_held() {
-                roots.push(id);
-                system_id = timeline.state().system_id;
+            let state = self.pages.state_of(id);
+            if !state.is_ok_and(|state| state.ancestor.is_none()) {
+                continue;
+            }
+            match self.pages.get(id) {
+                Ok(timeline) if timeline.is_held() => {
+                    roots.push(id);
+                    system_id = timeline.state().system_id;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(timeline = %id, error = with_causes(&error), "a history cannot be read");
+                }
             }
         }
         let head = self.refs.head().map_err(objects)?;
@@ -69,6 +78,15 @@ impl Catalog for Repository {
     fn branches(&self) -> Local<Vec<(String, Branch)>> {
         let mut branches = Vec::new();
         for (name, head) in self.heads()? {
+            if let Err(error) = Repository::commit(self, head) {
+                // Others can still be had.
+                tracing::error!(
+                    branch = name,
+                    error = with_causes(&error),
+                    "a branch cannot be served"
+                );
+                continue;
+            }
             let running = self.endpoint_is_running(&name)?;
             branches.push((name, Branch { head, running }));
         }

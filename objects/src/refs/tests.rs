@@ -334,7 +334,18 @@ fn damage_is_named_and_strange_files_are_not_refs() {
             matches!(refs.get(&branch("main")), Err(ObjectsError::DamagedRef { .. })),
             "{damage:?}"
         );
+        let others = refs.edit(&[to(branch("other"), Expect::Any, 2)], WHO, "", 0);
+        others.expect("another ref is made and moved");
+        let (found, damaged) = refs.survey("refs/heads/").expect("listed");
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [branch("other")]);
+        assert_eq!(damaged.into_iter().collect::<Vec<_>>(), [branch("main")]);
     }
+    let exactly = refs.edit(&[to(branch("main"), Expect::Exactly(commit(1)), 2)], WHO, "", 0);
+    assert!(matches!(exactly, Err(ObjectsError::DamagedRef { .. })));
+    refs.edit(&[delete(branch("main"))], WHO, "", 0).expect("deleted");
+    assert_eq!(refs.get(&branch("main")).expect("read"), None);
+    let log = refs.read_reflog(&branch("main")).expect("a log");
+    assert_eq!(log.last().map(|entry| entry.new), Some(None));
 }
 
 #[test]
