@@ -97,7 +97,8 @@ impl Refs {
     /// Makes all edits or none, durably, each with a line in its log.
     ///
     /// `who` is `Name <mail>`, `why` the command, `now` microseconds since 1970. A move to where the ref is already leaves no line.
-    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`].
+    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`],
+    /// [`ObjectsError::Name`] for a new ref whose name may not be given any more.
     pub fn edit(&self, edits: &[RefEdit], who: &str, why: &str, now: i64) -> Result<()> {
         let _lock = self.lock()?;
         durable::settle(&self.directory)?;
@@ -120,6 +121,9 @@ impl Refs {
                     expected,
                     found,
                 });
+            }
+            if found.is_none() && edit.new.is_some() {
+                edit.name.check_new()?;
             }
             if found != edit.new {
                 moves.push(Move {

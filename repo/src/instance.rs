@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use neon_objects::durable;
+use neon_objects::owned::{self, Access, Owner};
 use neon_types::RepoId;
 
 use crate::endpoint;
@@ -16,14 +17,16 @@ use crate::error::{RepoError, Result};
 use crate::world::World;
 
 const FILE: &str = "instance";
+/// Longest one that is read, bytes.
+const MAX_FILE: u64 = 4096;
 
 /// Returns the writer id of this very directory; draws one when there is none for it.
 pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
     let path = neon_dir.join(FILE);
     let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
     let place = format!("{}:{}", metadata.dev(), metadata.ino());
-    let copied = match fs::read_to_string(&path) {
-        Ok(text) => {
+    let copied = match owned::read(&path, Owner::Us, Access::Readable, MAX_FILE)? {
+        Some(text) => {
             if let Some((id, stamp)) = text.trim_end().split_once(' ')
                 && stamp == place
                 && let Ok(id) = id.parse()
@@ -33,8 +36,7 @@ pub fn writer(neon_dir: &Path, world: &dyn World) -> Result<RepoId> {
             tracing::warn!("this repository was copied or restored: it continues on timelines of its own");
             true
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(error) => return Err(RepoError::io("read", path)(error)),
+        None => false,
     };
     if copied {
         forget_processes(neon_dir)?;

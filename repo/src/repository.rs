@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock};
+use neon_objects::{Commit, Config, ObjectStore, RefEdit, Refs, RepoLock, owned};
 use neon_pagestore::{PageStore, Timeline};
-use neon_types::{CommitId, RefName, RepoId, TimelineId};
+use neon_types::{CommitId, RefName, RefNameError, RepoId, TimelineId};
 
 use crate::clock::Clock;
 use crate::compaction::Compactor;
@@ -58,6 +58,7 @@ impl Repository {
         options: OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
+        check_ours(neon_dir)?;
         let lock = RepoLock::acquire_within(neon_dir, &options.purpose, options.lock_wait)?;
         Repository::open_locked(neon_dir, lock, options.world, runtime)
     }
@@ -182,6 +183,14 @@ impl Repository {
     }
 }
 
+/// Refuses a repository that another user owns or may change: its settings decide which programs run (law 16).
+pub fn check_ours(neon_dir: &Path) -> Result<()> {
+    owned::open_directory(neon_dir)?;
+    let around = neon_dir.parent().filter(|around| !around.as_os_str().is_empty());
+    owned::check_around(around.unwrap_or(Path::new(".")))?;
+    Ok(())
+}
+
 /// Returns the page store's sizes as configured.
 fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
     let mut settings = neon_pagestore::Settings::default();
@@ -209,10 +218,29 @@ fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
 
 /// Returns the ref of a branch, or why its name cannot be one.
 pub(crate) fn branch_ref(name: &str) -> Result<RefName> {
-    RefName::branch(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+    RefName::branch(name).map_err(bad_name)
+}
+
+/// Returns the ref of a branch that is to be made, or why it may not have that name.
+pub(crate) fn new_branch_ref(name: &str) -> Result<RefName> {
+    new_ref(branch_ref(name)?)
 }
 
 /// Returns the ref of a tag, or why its name cannot be one.
 pub(crate) fn tag_ref(name: &str) -> Result<RefName> {
-    RefName::tag(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+    RefName::tag(name).map_err(bad_name)
+}
+
+/// Returns the ref of a tag that is to be made, or why it may not have that name.
+pub(crate) fn new_tag_ref(name: &str) -> Result<RefName> {
+    new_ref(tag_ref(name)?)
+}
+
+fn new_ref(name: RefName) -> Result<RefName> {
+    name.check_new().map_err(bad_name)?;
+    Ok(name)
+}
+
+fn bad_name(error: RefNameError) -> RepoError {
+    RepoError::refused(error.to_string(), "choose another name")
 }

@@ -1,6 +1,5 @@
 //! How a command reaches its repository: through the daemon when one runs or is needed, else in this process under the lock.
 
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -99,31 +98,9 @@ impl Context {
                     .into(),
             ),
         })?;
-        check_owner(&neon_dir)?;
+        neon_repo::check_ours(&neon_dir)?;
         Ok(neon_dir)
     }
-}
-
-/// Refuses a repository of another user: its settings decide which programs run.
-fn check_owner(neon_dir: &Path) -> Result<(), ApiError> {
-    let metadata = std::fs::metadata(neon_dir)
-        .map_err(|error| local("repository", "cannot read the repository", error))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() == me {
-        return Ok(());
-    }
-    Err(ApiError {
-        code: "foreign_owner".into(),
-        message: format!(
-            "{} belongs to another user (uid {}, you are {me})",
-            neon_dir.display(),
-            metadata.uid()
-        ),
-        caused_by: Vec::new(),
-        hint: Some(
-            "run the command as that user, or 'neon clone' the repository and work in the clone".into(),
-        ),
-    })
 }
 
 /// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here.

@@ -16,5 +16,5 @@ pub use id::{CommitId, LayerId, LayerMapId, ObjectId, ParseIdError, Prefix, Repo
 pub use key::{Fork, Key, PACKED_KEY_SIZE, PackedKey, ParseKeyError, RelTag, SlruKind};
 pub use lsn::{Lsn, ParseLsnError, Position};
 pub use range::{KeyRange, LsnRange};
-pub use ref_name::{RefName, RefNameError, is_valid_name};
+pub use ref_name::{RefName, RefNameError, is_safe_name, is_valid_name};
 pub use shard::ShardIndex;
