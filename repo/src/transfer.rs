@@ -11,7 +11,7 @@ use neon_remotes::{
     Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
     Volume, perform_fetch, perform_pull, perform_push,
 };
-use neon_transport::{Channel, DialOptions, Password, dial_with};
+use neon_transport::{Channel, DialOptions, Password, RequireAuth, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
 use crate::api::{Progress, ProgressSink, Transfer, Transferred};
@@ -270,6 +270,14 @@ impl Repository {
         let uri: OriginUri = uri.parse().map_err(|error: neon_remotes::uri::UriError| {
             RepoError::refused(error.to_string(), error.hint())
         })?;
+        if let OriginUri::Server(address) = &uri
+            && address.require_auth == RequireAuth::Nothing
+        {
+            progress.note(&format!(
+                "warning: require_auth=none: {} need not prove who it is; whoever answers there gets what is sent and is believed",
+                address.place()
+            ));
+        }
         self.runtime.block_on(async {
             let channel = self.connect(&uri, password, command).await?;
             let conversation = conversation(channel, options);

@@ -6,10 +6,11 @@ use tokio::net::TcpStream;
 
 use crate::channel::Role;
 use crate::link::{Answer, Link, LinkError};
+use crate::login::Login;
 use crate::wire::WireError;
 use crate::{
     Address, Channel, PROTOCOL_PARAMETER, PROTOCOL_VERSION, Password, PasswordOrigin, PasswordSources,
-    RecvHalf, Refusal, Rows, SendHalf, TransportError, keepalive, sqlstate,
+    RecvHalf, Refusal, RequireAuth, Rows, SendHalf, TransportError, keepalive, sqlstate,
 };
 
 /// How to dial.
@@ -116,7 +117,7 @@ async fn connect(address: &Address, options: &DialOptions) -> Result<Link, Trans
         Box::new(reader),
         Box::new(writer),
         &parameters,
-        secret.password.as_ref(),
+        Login::new(secret.password.as_ref(), address.require_auth),
     );
     let link = tokio::time::timeout(options.patience, start)
         .await
@@ -171,6 +172,7 @@ impl Secret {
         let who = Address {
             user: Some(self.user.clone()),
             password: None,
+            require_auth: RequireAuth::Scram,
             ..address.clone()
         }
         .to_string();
@@ -197,9 +199,18 @@ impl Secret {
             LinkError::Authentication(what) => {
                 not_neon(format!("it is a PostgreSQL server that asks for {what}"))
             }
-            LinkError::NotGenuine => {
-                not_neon("it could not prove that it knows the password, so it may be an impostor".into())
-            }
+            LinkError::Unasked => TransportError::Unproven {
+                address: place,
+                found: "it lets us in without asking for it, as a PostgreSQL server that trusts everybody does, or an impostor".into(),
+            },
+            LinkError::NotGenuine => TransportError::Unproven {
+                address: place,
+                found: "its proof is missing or wrong, so it may be an impostor".into(),
+            },
+            LinkError::Iterations(_) => TransportError::Unproven {
+                address: place,
+                found: format!("{error}, so it may be an impostor"),
+            },
             LinkError::Closed | LinkError::Wire(WireError::Ended | WireError::Io(_) | WireError::Broken) => {
                 after_start(error)
             }

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 /// Iterations that Postgres uses, and we.
 pub const DEFAULT_ITERATIONS: u32 = 4096;
+/// Fewer than this are refused by our client, as RFC 7677 advises: they would make a password cheap to guess from the proof that it sends.
+pub const LEAST_ITERATIONS: u32 = 4096;
 /// More than this is refused: clients would not do it either (the limit of postgres-protocol and of pgjdbc).
 pub const MAX_ITERATIONS: u32 = 100_000;
 /// Bytes of a salt that we make.

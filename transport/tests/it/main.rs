@@ -1,5 +1,6 @@
 //! The crate against real programs: psql and Postgres on the other side, and TCP in between.
 
+mod impostor;
 mod postgres;
 mod replication;
 mod server;
