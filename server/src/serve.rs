@@ -176,7 +176,11 @@ async fn serve_host(
     if users.list()?.is_empty() {
         tracing::warn!("no user may connect yet: neon user add NAME");
     }
-    server::serve(listener, host, Arc::new(users), Options::default(), shutdown)
+    let options = Options {
+        secret: Some(users.secret()?),
+        ..Options::default()
+    };
+    server::serve(listener, host, Arc::new(users), options, shutdown)
         .await
         .map_err(|error| local("serve", "the server failed", error))
 }

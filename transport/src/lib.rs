@@ -30,7 +30,7 @@ pub mod server;
 pub mod testing;
 mod wire;
 
-pub use address::{Address, AddressError, DEFAULT_PORT, is_repository_name};
+pub use address::{Address, AddressError, DEFAULT_PORT, is_repository_name, is_user_name};
 pub use channel::{Channel, MAX_FRAME, RecvHalf, SendHalf};
 pub use dial::{DialOptions, ask, dial, dial_with};
 pub use error::TransportError;

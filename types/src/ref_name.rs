@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::on_one_line;
+
 /// Longest branch, tag or origin name, in bytes.
 const MAX_NAME: usize = 100;
 
@@ -38,12 +40,13 @@ pub struct RefNameError(pub String);
 
 /// A name of anybody's choosing, short enough and printable for a message.
 fn shown(name: &str) -> String {
-    let shown: String = name.chars().take(MAX_NAME).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MAX_NAME).is_some() {
-        shown + "..."
+    let shown: String = name.chars().take(MAX_NAME).collect();
+    let more = if name.chars().nth(MAX_NAME).is_some() {
+        "..."
     } else {
-        shown
-    }
+        ""
+    };
+    on_one_line(&shown) + more
 }
 
 /// Returns true for a name that a branch, tag or origin may be given: one that [`is_safe_name`] allows, and whose first part is not `HEAD`,
