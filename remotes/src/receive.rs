@@ -45,11 +45,15 @@ pub(crate) async fn receive(
     }
     let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
     let mut arrived = Volume::default();
+    let mut room = None;
     for attempt in 0.. {
         let staged = {
             let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
             talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
         };
+        if room.is_none() {
+            room = talk.options.admit(offer::missing(&parts, &staged))?;
+        }
         if attempt > 0 || !offer.flags.extra {
             talk.say(&Message::Have(staged.clone())).await?;
         }

@@ -1,8 +1,10 @@
 //! What the protocol asks of the repository that receives.
 
+use std::sync::Arc;
+
 use neon_types::{CommitId, Lsn};
 
-use crate::{Acceptance, Catalog, LocalError, Part, Possession, Step};
+use crate::{Acceptance, Catalog, LocalError, Meter, Part, Possession, Step};
 
 /// Moves a branch by compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct BranchMove {
     pub new: CommitId,
     /// For the reflog: `push`, `push (forced)`, `pull`...
     pub why: &'static str,
+    /// For the reflog, who moves it: `Name <mail>`; none: whoever runs this program.
+    pub who: Option<Arc<str>>,
 }
 
 /// The repository that receives.
@@ -33,11 +37,11 @@ pub trait Sink: Catalog {
 
     /// Takes verified parts in: makes missing timelines, hangs layers, appends and indexes WAL, keeps commits, then swaps map
     /// pointers. Nothing that is held already is replaced (law 6). Called once per transfer, also when no part was missing.
-    /// `progress` is told (done, total) in bytes or parts, whatever the work is counted in.
+    /// `meter` is told (done, total) in bytes or parts, whatever the work is counted in, and is asked again and again whether to go on.
     ///
     /// Errors: [`LocalError::NotReadable`] when the position would not be fully readable afterwards; nothing has changed then
     /// but staged objects, which stay for the next attempt.
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError>;
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError>;
 
     /// Moves a branch. Errors: [`LocalError::Moved`] when it is not where it must be, [`LocalError::EndpointRuns`].
     fn move_branch(&self, step: &BranchMove) -> Result<(), LocalError>;

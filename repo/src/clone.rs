@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use neon_objects::{Expect, RefEdit, Upstream};
-use neon_types::RefName;
+use neon_types::{RefName, RepoId};
 
 use crate::api::{ApiError, Clone, Made, ProgressSink};
 use crate::error::{RepoError, Result};
 use crate::init::Skeleton;
-use crate::repository::{OpenOptions, Repository, branch_ref};
-use crate::transfer::absolute;
+use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
+use crate::transfer::{absolute, tell_skipped};
 
 /// Name of the origin that a clone comes from.
 const ORIGIN: &str = "origin";
@@ -27,14 +27,15 @@ pub fn clone(
     clone_or_fail(&request, &options, runtime, progress).map_err(ApiError::from)
 }
 
-/// Makes a repository without history, for the first push to it.
+/// Makes a repository without history and with that id, for the first push to it.
 pub fn create_empty(
     directory: &Path,
+    id: RepoId,
     options: &OpenOptions,
     runtime: &tokio::runtime::Handle,
 ) -> std::result::Result<Repository, ApiError> {
     let make = || -> Result<Repository> {
-        let skeleton = Skeleton::make(directory, options)?;
+        let skeleton = Skeleton::make_with(directory, id, options)?;
         let repository = skeleton.open(options, runtime)?;
         skeleton.keep();
         Ok(repository)
@@ -49,6 +50,9 @@ fn clone_or_fail(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made> {
     neon_compute::refuse_root()?;
+    if let Some(branch) = &request.branch {
+        new_branch_ref(branch)?;
+    }
     let here = std::env::current_dir().map_err(RepoError::io("enter", "."))?;
     let uri = absolute(&request.uri, &here);
     let neon_dir = request.directory.join(".neon");
@@ -129,6 +133,7 @@ fn fetch(
     let head = outcome
         .default_branch(request.branch.as_deref())
         .map_err(neon_remotes::RemoteError::from)?;
+    tell_skipped(&outcome.skipped, ORIGIN, progress);
     let mut edits = Vec::new();
     for fetched in &outcome.branches {
         let name = RefName::origin(ORIGIN, &fetched.name)

@@ -8,6 +8,7 @@ use neon_objects::owned::{self, Access, Owner};
 use neon_objects::{Config, Environment, Expect, RefEdit, RepoLock, durable};
 use neon_pagestore::import;
 use neon_postgres::PgVersion;
+use neon_types::RepoId;
 
 use crate::api::{ApiError, Init, Made, Progress, ProgressSink};
 use crate::endpoint::pgdata_of;
@@ -158,6 +159,11 @@ pub(crate) struct Skeleton {
 impl Skeleton {
     /// Makes the directories, an id, a configuration and HEAD in `directory`.
     pub(crate) fn make(directory: &Path, options: &OpenOptions) -> Result<Skeleton> {
+        Skeleton::make_with(directory, world::new_repo_id(&*options.world), options)
+    }
+
+    /// The same with an id that was drawn already.
+    pub(crate) fn make_with(directory: &Path, id: RepoId, options: &OpenOptions) -> Result<Skeleton> {
         let neon_dir = directory.join(".neon");
         if neon_dir.exists() {
             return Err(RepoError::AlreadyARepository(directory.to_owned()));
@@ -188,7 +194,7 @@ impl Skeleton {
         )?;
         neon_objects::Refs::open(&skeleton.neon_dir)?.set_head(FIRST_BRANCH)?;
         // The configuration is what makes the directory a repository: it comes last.
-        Config::create(&skeleton.neon_dir, world::new_repo_id(&*options.world))?;
+        Config::create(&skeleton.neon_dir, id)?;
         Ok(skeleton)
     }
 
@@ -227,7 +233,7 @@ fn make_durably(directory: &Path) -> Result<()> {
 
 /// Returns a password that needs no quoting anywhere: 32 hex digits, 128 random bits.
 fn password(world: &dyn world::World) -> String {
-    neon_types::RepoId(world.random()).to_string()
+    RepoId(world.random()).to_string()
 }
 
 impl Repository {

@@ -7,9 +7,9 @@ use neon_objects::ancestry::Line;
 use neon_objects::{Expect, ObjectsError, RefEdit, Staging, Used};
 use neon_pagestore::{AcceptPart, PageStoreError, ReceivedTimeline, SlicePart};
 use neon_remotes::{
-    Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, Options, Part,
-    PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError, Sink, Source, Step,
-    TimelineFacts, stretches,
+    Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, Meter, Options,
+    Part, PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError, Sink, Source,
+    Step, TimelineFacts, stretches,
 };
 use neon_transport::Channel;
 use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId};
@@ -123,7 +123,7 @@ impl Catalog for Repository {
         Ok(ladders)
     }
 
-    fn transactions(&self, path: &[Step], end: Lsn, since: Position) -> Local<Option<u64>> {
+    fn transactions(&self, path: &[Step], end: Lsn, since: Position, meter: &Meter) -> Local<Option<u64>> {
         let line = Line { path, lsn: end };
         if !line.passes(&since) {
             return Ok(None);
@@ -145,7 +145,7 @@ impl Catalog for Repository {
             }
             let timeline = self.pages.get(step.timeline).map_err(pages)?;
             count += timeline
-                .commits_in(LsnRange { start, end: upto })
+                .commits_in(LsnRange { start, end: upto }, &|| meter.is_stopped())
                 .map_err(pages)?;
         }
         Ok(Some(count))
@@ -199,7 +199,7 @@ impl Source for Repository {
         Ok(plan)
     }
 
-    fn prepare(&self, part: &PlannedPart) -> Local<Part> {
+    fn prepare(&self, part: &PlannedPart, meter: &Meter) -> Local<Part> {
         let timeline = part
             .kind
             .timeline()
@@ -219,7 +219,8 @@ impl Source for Repository {
             (PartKind::Wal { range, .. }, _) => SlicePart::Wal { range },
             _ => return Err(LocalError::Missing(format!("the object of {}", part.kind))),
         };
-        let (id, len) = timeline.materialize(&slice).map_err(pages)?;
+        let stop = || meter.is_stopped();
+        let (id, len) = timeline.materialize(&slice, &stop).map_err(pages)?;
         Ok(Part {
             id,
             len,
@@ -329,7 +330,7 @@ impl Sink for Repository {
         Ok(Box::new(Arriving(staging)))
     }
 
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Local<()> {
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Local<()> {
         let _exclusive = self.exclusive();
         for facts in &acceptance.timelines {
             if !self.use_timeline(facts.id) {
@@ -348,7 +349,8 @@ impl Sink for Repository {
         let all = stretches(&acceptance.path, acceptance.position.lsn);
         let total = all.len() as u64;
         for (done, (step, upto)) in (0u64..).zip(all) {
-            progress(done, total);
+            meter.check()?;
+            meter.set(done, total);
             let timeline = self.pages.get(step.timeline).map_err(pages)?;
             let parts: Vec<AcceptPart> = acceptance
                 .parts
@@ -366,7 +368,7 @@ impl Sink for Repository {
             timeline.accept(upto, &parts).map_err(pages)?;
             self.compactor.wake(&timeline);
         }
-        progress(total, total);
+        meter.set(total, total);
         self.check_arrived(acceptance)
     }
 
@@ -403,14 +405,12 @@ impl Sink for Repository {
             }
         }
         let expect = step.expect.map_or(Expect::Absent, Expect::Exactly);
-        self.move_refs(
-            &[RefEdit {
-                name,
-                expect,
-                new: Some(step.new),
-            }],
-            step.why,
-        )?;
+        let edit = RefEdit {
+            name,
+            expect,
+            new: Some(step.new),
+        };
+        self.move_refs_as(step.who.as_deref(), &[edit], step.why)?;
         Ok(())
     }
 }
@@ -445,17 +445,16 @@ impl Repository {
         Ok(())
     }
 
-    /// Leads the serving half of one conversation.
+    /// Leads the serving half of one conversation. Dropping the future ends it, and what it does on other threads soon.
     pub async fn converse(
         self: Arc<Self>,
         command: Command,
         channel: Channel,
-        who: &str,
+        options: Options,
     ) -> Result<neon_remotes::Served, RemoteError> {
-        let options = Options::default();
         // What arrives, or is cut out of a layer, is named by nothing before the conversation is over.
         let _hold = self.objects.hold();
-        tracing::debug!(who, %command, "serving");
+        tracing::debug!(who = ?options.who, %command, "serving");
         match command {
             Command::Push { branch, timeline } => {
                 neon_remotes::serve_push(channel, self as Arc<dyn Sink>, branch, timeline, options).await

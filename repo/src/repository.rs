@@ -114,6 +114,11 @@ impl Repository {
         &self.neon_dir
     }
 
+    /// Returns the world that it sees.
+    pub fn world(&self) -> SharedWorld {
+        self.world.clone()
+    }
+
     /// Returns the page store: its timelines take in WAL that arrives by other ways than an endpoint's stream.
     pub fn pages(&self) -> &PageStore {
         &self.pages
@@ -158,8 +163,12 @@ impl Repository {
 
     /// Moves refs, all or none, and writes the reflog.
     pub(crate) fn move_refs(&self, edits: &[RefEdit], why: &str) -> Result<()> {
-        self.refs
-            .edit(edits, &self.author(None)?, why, self.world.now())?;
+        self.move_refs_as(None, edits, why)
+    }
+
+    /// The same as somebody, absent the author of what is done here.
+    pub(crate) fn move_refs_as(&self, who: Option<&str>, edits: &[RefEdit], why: &str) -> Result<()> {
+        self.refs.edit(edits, &self.author(who)?, why, self.world.now())?;
         Ok(())
     }
 

@@ -4,19 +4,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use neon_objects::{Expect, RefEdit, Upstream};
+use neon_objects::{Expect, ObjectsError, RefEdit, Upstream};
 use neon_remotes::uri::OriginUri;
 use neon_remotes::wire::{Motion, Phase};
 use neon_remotes::{
-    Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
-    Volume, perform_fetch, perform_pull, perform_push,
+    Command, FetchOutcome, FetchRequest, NAME_HINT, PullRequest, PushRequest, Refusal, RemoteError, Sink,
+    Skipped, Source, Volume, perform_fetch, perform_pull, perform_push,
 };
 use neon_transport::{Channel, DialOptions, Password, RequireAuth, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
 use crate::api::{Progress, ProgressSink, Transfer, Transferred};
 use crate::error::{RepoError, Result};
-use crate::repository::{OpenOptions, Repository};
+use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
 
 /// Where a transfer goes: an origin by name, and a branch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ impl Repository {
         let branch = self.branch_or_head(transfer.branch.as_deref())?;
         let destination = self.destination(&branch, transfer.target.as_deref())?;
         let into = transfer.as_name.clone().unwrap_or(branch);
+        if self.refs.get(&branch_ref(&into)?)?.is_none() {
+            new_branch_ref(&into)?;
+        }
         let ran = self.endpoint_is_running(&into)?;
         if ran && !transfer.dry_run {
             if !transfer.restart {
@@ -181,6 +184,7 @@ impl Repository {
             transfer.password.as_deref(),
             progress,
         )?;
+        let mut skipped = outcome.skipped.clone();
         let mut rows = Vec::new();
         for fetched in &outcome.branches {
             let origin = destination.origin.clone();
@@ -191,8 +195,11 @@ impl Repository {
             };
             let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
             let old = self.refs.get(&name)?;
-            if !transfer.dry_run {
-                self.remember(&there, fetched.head)?;
+            if !transfer.dry_run
+                && let Err(error) = self.remember(&there, fetched.head)
+            {
+                skipped.push(cannot_be_kept(&there.branch, error)?);
+                continue;
             }
             let lsn = self
                 .commit(fetched.head)
@@ -216,6 +223,7 @@ impl Repository {
                 notes: Vec::new(),
             });
         }
+        tell_skipped(&skipped, &destination.origin, progress);
         Ok(rows)
     }
 
@@ -336,7 +344,10 @@ impl Repository {
                 let (ours, theirs) = Channel::pair();
                 let command = command.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = Arc::new(other).converse(command, theirs, "a path").await {
+                    if let Err(error) = Arc::new(other)
+                        .converse(command, theirs, Default::default())
+                        .await
+                    {
                         tracing::debug!(%error, "the other half ended");
                     }
                 });
@@ -378,11 +389,12 @@ impl Repository {
             .filter(|upstream| upstream.origin == origin)
             .map(|upstream| upstream.branch);
         let uri = config.origin(&origin)?.uri;
-        Ok(Destination {
-            origin,
-            uri,
-            branch: other.or(kept).unwrap_or_else(|| branch.to_owned()),
-        })
+        let branch = other.or(kept).unwrap_or_else(|| branch.to_owned());
+        // Before anybody is asked: it could neither be made there nor remembered here.
+        RefName::origin(&origin, &branch)
+            .and_then(|name| name.check_new())
+            .map_err(|error| RepoError::refused(error.to_string(), NAME_HINT))?;
+        Ok(Destination { origin, uri, branch })
     }
 
     /// Writes down where a branch of an origin is.
@@ -413,6 +425,24 @@ impl Repository {
         };
         config.set_upstream(branch, Some(&upstream))?;
         Ok(config.save()?)
+    }
+}
+
+/// Returns why a branch that came is not remembered, unless that is a failure.
+fn cannot_be_kept(branch: &str, error: RepoError) -> Result<Skipped> {
+    match error {
+        RepoError::Objects(ObjectsError::NamesCollide { existing, .. }) => Ok(Skipped {
+            name: branch.to_owned(),
+            why: format!("it cannot exist beside '{}'", existing.short()),
+        }),
+        other => Err(other),
+    }
+}
+
+/// Tells of branches of an origin that are not kept here.
+pub(crate) fn tell_skipped(skipped: &[Skipped], origin: &str, progress: &mut dyn ProgressSink) {
+    for Skipped { name, why } in skipped {
+        progress.note(&format!("skipped branch '{name}' of {origin}: {why}"));
     }
 }
 

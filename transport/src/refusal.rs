@@ -32,10 +32,14 @@ pub mod sqlstate {
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     /// The command line was not understood.
     pub const SYNTAX_ERROR: &str = "42601";
+    /// A name that cannot be.
+    pub const INVALID_NAME: &str = "42602";
     /// The named thing does not exist (in Postgres: a replication slot).
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// The named thing exists already (in Postgres: a replication slot).
     pub const DUPLICATE_OBJECT: &str = "42710";
+    /// A limit on what may be kept (in Postgres: a limit that was configured).
+    pub const TOO_MANY_REPOSITORIES: &str = "53400";
     /// All connections are taken.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// The thing is not in a state that allows this (here: the two histories have diverged, an endpoint runs).

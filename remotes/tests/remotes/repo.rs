@@ -477,7 +477,13 @@ impl Catalog for Repo {
         Ok(ladders)
     }
 
-    fn transactions(&self, path: &[Step], end: Lsn, since: Position) -> Result<Option<u64>, LocalError> {
+    fn transactions(
+        &self,
+        path: &[Step],
+        end: Lsn,
+        since: Position,
+        _meter: &Meter,
+    ) -> Result<Option<u64>, LocalError> {
         // One transaction is a KiB.
         let mut bytes = 0;
         let mut passed = false;
@@ -557,7 +563,7 @@ impl Source for Repo {
         Ok(plan)
     }
 
-    fn prepare(&self, part: &PlannedPart) -> Result<Part, LocalError> {
+    fn prepare(&self, part: &PlannedPart, _meter: &Meter) -> Result<Part, LocalError> {
         if let (Some(id), false) = (part.object, part.slice) {
             return Ok(Part {
                 id,
@@ -681,7 +687,7 @@ impl Sink for Repo {
         Ok(Box::new(Writer(staging.limited(part.len), slow)))
     }
 
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64)) -> Result<(), LocalError> {
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError> {
         let mut state = self.state();
         let mut next = state.clone();
         for (index, facts) in acceptance.timelines.iter().enumerate() {
@@ -705,7 +711,7 @@ impl Sink for Repo {
                 .expect("checked by the protocol");
             timeline.pieces.entry(key(range)).or_insert((range, piece));
         }
-        progress(1, 2);
+        meter.set(1, 2);
         if let Err(missing) = self.read_at(&next, &acceptance.path, acceptance.position.lsn) {
             return Err(LocalError::NotReadable {
                 position: acceptance.position,
