@@ -133,7 +133,8 @@ impl Refusal {
             Refusal::LadderMismatch { last_equal: None, .. } => {
                 "one side was restored from a copy and written again; no common position is known".to_owned()
             }
-            Refusal::Limit { .. } | Refusal::NotAllowed { .. } => String::new(),
+            Refusal::Limit { .. } => "send less, or ask whoever runs the other side to allow more".to_owned(),
+            Refusal::NotAllowed { .. } => String::new(),
         }
     }
 }

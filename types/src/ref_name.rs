@@ -10,6 +10,9 @@ use crate::on_one_line;
 /// Longest branch, tag or origin name, in bytes.
 const MAX_NAME: usize = 100;
 
+/// Characters of a bad name that a message shows.
+const MAX_SHOWN: usize = 200;
+
 /// A ref: a name that points to a commit. Kept as a file of that path below `.neon/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefName {
@@ -40,8 +43,8 @@ pub struct RefNameError(pub String);
 
 /// A name of anybody's choosing, short enough and printable for a message.
 fn shown(name: &str) -> String {
-    let shown: String = name.chars().take(MAX_NAME).collect();
-    let more = if name.chars().nth(MAX_NAME).is_some() {
+    let shown: String = name.chars().take(MAX_SHOWN).collect();
+    let more = if name.chars().nth(MAX_SHOWN).is_some() {
         "..."
     } else {
         ""
@@ -214,7 +217,7 @@ mod tests {
     fn a_name_in_an_error_cannot_change_the_line_around_it() {
         let error = RefNameError("a\nb\u{1b}[2K\u{202e}c".to_owned()).to_string();
         assert!(error.starts_with("'a\\nb\\u{1b}[2K\\u{202e}c' is"), "{error}");
-        assert!(RefNameError("x".repeat(5_000)).to_string().len() < 500);
+        assert!(RefNameError("x".repeat(5_000)).to_string().len() < 600);
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct Repo {
     /// Called in front of every move of a branch, to lose races on purpose.
     #[allow(clippy::type_complexity)]
     pub before_move: Mutex<Option<Box<dyn FnMut(&Repo) + Send>>>,
+    /// Called in front of every acceptance, to take long on purpose.
+    #[allow(clippy::type_complexity)]
+    pub before_accept: Mutex<Option<Box<dyn FnMut(&Meter) -> Result<(), LocalError> + Send>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -102,6 +105,7 @@ impl Repo {
             random: Mutex::new(Random(u64::from(seed))),
             slow: Mutex::default(),
             before_move: Mutex::new(None),
+            before_accept: Mutex::new(None),
             _dir: dir,
         }
     }
@@ -688,6 +692,10 @@ impl Sink for Repo {
     }
 
     fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError> {
+        let hook = self.before_accept.lock().expect("not poisoned").take();
+        if let Some(mut hook) = hook {
+            hook(meter)?;
+        }
         let mut state = self.state();
         let mut next = state.clone();
         for (index, facts) in acceptance.timelines.iter().enumerate() {

@@ -355,3 +355,105 @@ fn not_served(name: &str, error: &ObjectsError) -> Refusal {
     )
     .with_hint("the server's log says why")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use neon_objects::RepoLock;
+    use neon_repo::world::RealWorld;
+
+    use super::*;
+
+    /// A root with two empty repositories, and as many open as `open` says.
+    async fn slots(open: usize) -> (tempfile::TempDir, Arc<Slots>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = Root::open(dir.path()).expect("ours");
+        let options = OpenOptions {
+            purpose: "test".to_owned(),
+            world: Arc::new(RealWorld::default()),
+            lock_wait: Duration::from_secs(3600),
+        };
+        let limits = RootLimits {
+            repositories: 10,
+            open,
+            idle: Duration::from_secs(3600),
+            keep_staged: Duration::from_secs(3600),
+        };
+        let space = Space {
+            repository: u64::MAX,
+            staging: u64::MAX,
+        };
+        for name in ["one", "two"] {
+            let (directory, options) = (root.directory(name), options.clone());
+            let runtime = Handle::current();
+            let made = blocking(move || {
+                neon_repo::create_empty(&directory, RepoId([1; 16]), &options, &runtime).map(drop)
+            });
+            made.await.expect("no panic").expect("made");
+        }
+        (dir, Arc::new(Slots::new(root, options, limits, space)))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_repository_that_waits_for_its_lock_holds_up_nobody_else() {
+        let (dir, slots) = slots(10).await;
+        let lock = RepoLock::try_acquire(&dir.path().join("one/.neon"), "somebody else").expect("free");
+        let waiting = tokio::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.lease("one").await.map(|lease| lease.repository.is_some()) }
+        });
+        let also_waiting = tokio::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.lease("one").await.map(|lease| lease.repository.is_some()) }
+        });
+        for _ in 0..3 {
+            let lease = slots.lease("two").await.expect("nobody has it");
+            assert!(lease.repository.is_some());
+            assert!(slots.lease("three").await.expect("looked").repository.is_none());
+        }
+        assert!(!waiting.is_finished() && !also_waiting.is_finished());
+        drop(lock);
+        assert_eq!(waiting.await.expect("no panic"), Ok(true));
+        assert_eq!(also_waiting.await.expect("no panic"), Ok(true));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_idle_gives_way_and_what_is_used_stays() {
+        let (dir, slots) = slots(1).await;
+        let one = slots.lease("one").await.expect("room");
+        let refused = slots.lease("two").await.map(drop).expect_err("it is used");
+        assert_eq!(refused.code, sqlstate::TOO_MANY_CONNECTIONS);
+        drop(one);
+        let two = slots.lease("two").await.expect("the other one was idle");
+        assert!(two.repository.is_some());
+        // Closed means that somebody else may have it.
+        let neon_dir = dir.path().join("one/.neon");
+        drop(RepoLock::try_acquire(&neon_dir, "somebody else").expect("free"));
+        assert!(!neon_dir.join("neon.sock").exists() && !neon_dir.join("neon.pid").exists());
+        assert!(slots.lease("one").await.is_err());
+        drop(two);
+        assert!(slots.lease("one").await.expect("room again").repository.is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn names_that_are_asked_for_once_are_forgotten() {
+        let (dir, slots) = slots(10).await;
+        for number in 0..100 {
+            let lease = slots.lease(&format!("none{number}")).await.expect("looked");
+            assert!(lease.repository.is_none());
+        }
+        let used = slots.lease("one").await.expect("room");
+        slots.forget();
+        assert_eq!(slots.slots().keys().collect::<Vec<_>>(), ["one"]);
+        assert!(!slots.close(&used.slot).await, "it is used");
+        let slot = Arc::clone(&used.slot);
+        drop(used);
+        assert!(slots.close(&slot).await);
+        drop(slot);
+        slots.forget();
+        assert!(slots.slots().is_empty());
+        let left = fs::read_dir(dir.path()).expect("there").count();
+        assert_eq!(left, 2, "looking made nothing");
+    }
+}
