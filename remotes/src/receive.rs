@@ -51,8 +51,10 @@ pub(crate) async fn receive(
             let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
             talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
         };
-        if room.is_none() {
-            room = talk.options.admit(offer::missing(&parts, &staged))?;
+        if room.is_none() && talk.options.gate.is_some() {
+            // Whoever decides may look at the disk.
+            let (options, missing) = (talk.options.clone(), offer::missing(&parts, &staged));
+            room = talk.work(move |_| Ok(options.admit(missing)?)).await?;
         }
         if attempt > 0 || !offer.flags.extra {
             talk.say(&Message::Have(staged.clone())).await?;

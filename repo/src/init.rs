@@ -14,7 +14,7 @@ use crate::api::{ApiError, Init, Made, Progress, ProgressSink};
 use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
-use crate::repository::{OpenOptions, Repository, branch_ref};
+use crate::repository::{OpenOptions, Repository, branch_ref, check_ours};
 use crate::world;
 
 /// Branch that `init` makes.
@@ -175,6 +175,7 @@ impl Skeleton {
             made_directory,
             kept: false,
         };
+        check_ours(&skeleton.neon_dir)?;
         for inner in [
             "objects",
             "refs/heads",

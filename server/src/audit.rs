@@ -142,12 +142,12 @@ impl Audit {
         self.try_write(&mut self.state(), who, &Event::Login { repository });
     }
 
-    /// Writes that somebody did not get in, unless there are too many of those.
-    pub fn login_refused(&self, who: &Who, repository: Option<&str>, reason: String) {
+    /// Writes that somebody did not get in; false when there were too many of those, and this one is only counted.
+    pub fn login_refused(&self, who: &Who, repository: Option<&str>, reason: String) -> bool {
         let now = self.world.now();
         let mut state = self.state();
         let Some(not_written) = state.refused_logins.take(now) else {
-            return;
+            return false;
         };
         let event = Event::LoginRefused {
             repository: repository.map(str::to_owned),
@@ -155,6 +155,7 @@ impl Audit {
             not_written,
         };
         self.try_write(&mut state, who, &event);
+        true
     }
 
     /// Writes that a command was refused, unless there are too many of those.

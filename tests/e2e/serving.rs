@@ -315,6 +315,12 @@ fn what_others_may_write_decides_nothing() {
     let shop = shop(&environment);
     let own = environment.path("config/config.toml");
     fs::write(&own, "author = \"Ada <ada@example.org>\"\n").expect("written");
+    let public = environment.path("public");
+    fs::create_dir(&public).expect("made");
+    chmod(&public, 0o777);
+    let refused = environment.neon(&["init", "public"]).refused();
+    assert!(refused.says("open to others"), "{refused:?}");
+    assert_eq!(names(&public, ""), [""; 0], "nothing half-made");
     shop.quit();
     let status = || shop.neon(&["status"]);
     status().success();

@@ -1,7 +1,7 @@
 //! The fields of the messages.
 
 use neon_objects::{MAX_COMMIT, WalDigest};
-use neon_types::{CommitId, ObjectId, RepoId};
+use neon_types::{CommitId, ObjectId, RepoId, is_safe_name};
 
 use super::CHUNK;
 use super::codec::{Decoded, Decoder, Encoder};
@@ -88,7 +88,9 @@ impl Hello {
                 repository: input.repository()?,
                 system_id: input.u64()?,
                 roots: input.list(MAX_ROOTS, 16, Decoder::timeline)?,
-                head: input.option(Decoder::their_name)?,
+                head: input
+                    .option(Decoder::their_name)?
+                    .filter(|head| is_safe_name(head)),
             },
             tip: input.option(Tip::decode)?,
             holdings: input.option(Holdings::decode)?,

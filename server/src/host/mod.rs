@@ -179,9 +179,13 @@ impl Service for Host {
             None => self.audit.login(&who, attempt.database.unwrap_or_default()),
             Some(refusal) => {
                 let database = attempt.database.map(written);
-                let reason = format!("{} {refusal}", refusal.code);
-                self.audit
-                    .login_refused(&who, database.as_deref(), written(&reason));
+                let reason = written(&format!("{} {refusal}", refusal.code));
+                if self
+                    .audit
+                    .login_refused(&who, database.as_deref(), reason.clone())
+                {
+                    tracing::info!(?who, ?reason, "login refused");
+                }
             }
         }
     }

@@ -142,16 +142,21 @@ impl Slots {
         let slot = Arc::clone(&lease.slot);
         let mut state = slot.state.lock().await;
         if state.is_none() {
-            *state = self.open(name).await?;
+            *state = self.open(&slot).await?;
         }
         lease.repository = state.as_ref().map(|opened| Arc::clone(&opened.repository));
         Ok(lease)
     }
 
-    async fn open(self: &Arc<Self>, name: &str) -> Result<Option<Opened>, Refusal> {
+    async fn open(self: &Arc<Self>, slot: &Slot) -> Result<Option<Opened>, Refusal> {
+        let name = slot.name.as_str();
         let (slots, wanted) = (Arc::clone(self), name.to_owned());
+        // Who makes it gives it its name, too.
+        let turn = Arc::clone(&slot.birth).try_lock_owned();
         let found = blocking(move || {
-            slots.root.finish(&wanted)?;
+            if turn.is_ok() {
+                slots.root.finish(&wanted)?;
+            }
             slots.root.find(&wanted)
         });
         let Some(neon_dir) = found.await?.map_err(|error| not_served(name, &error))? else {

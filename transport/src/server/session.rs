@@ -85,7 +85,7 @@ pub(super) async fn run<S: Service, U: Users>(
         Ok(entered) => entered,
         Err(NoEntry::Silent) => return,
         Err(NoEntry::Refused(refusal)) => {
-            tracing::info!(%peer, reason = ?refusal.message, "connection refused");
+            tracing::debug!(%peer, reason = ?refusal.message, "connection refused");
             return turn_away(connection, &refusal, shared).await;
         }
     };
