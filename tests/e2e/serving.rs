@@ -567,6 +567,7 @@ fn one_repository_is_served_by_the_same_rules() {
     let port = environment.port();
     let mut serving = shop
         .command(&["serve", "--listen", &format!("127.0.0.1:{port}")])
+        .stderr(std::process::Stdio::null())
         .spawn()
         .expect("neon runs");
     while TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -144,7 +144,7 @@ pub const SETTINGS: &[SettingSpec] = &[
         key: "serve.max_logins",
         kind: SettingKind::Number { min: 2, max: 10_000 },
         default: "128",
-        doc: "Clients that log in to 'neon serve' at one time, half of them from one address; who said least gives way",
+        doc: "Clients that log in to 'neon serve' at one time, half of them from one address; who does least gives way",
     },
     SettingSpec {
         key: "serve.max_sessions",

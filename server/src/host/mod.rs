@@ -6,13 +6,14 @@ mod root;
 mod slot;
 mod visit;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use neon_remotes::{Command, RemoteError, Served, serve_push};
+use neon_remotes::{Command, Options, RemoteError, Served, Sink, serve_push};
 use neon_repo::Repository;
 use neon_repo::api::ApiError;
 use neon_transport::server::{Attempt, Caller, Opening, Service};
-use neon_transport::{Refusal, sqlstate};
+use neon_transport::{Channel, Refusal, sqlstate};
 use neon_types::on_one_line;
 
 use crate::audit::{Audit, Who};
@@ -48,6 +49,48 @@ enum Place {
     Made(Arc<Repository>, Arc<Quota>, Option<Lease>),
     /// To one that a push would make.
     Unborn(Arc<Slots>, Lease),
+}
+
+impl Place {
+    fn quota(&self) -> Arc<Quota> {
+        match self {
+            Place::Made(_, quota, _) => Arc::clone(quota),
+            Place::Unborn(_, lease) => Arc::clone(&lease.slot.quota),
+        }
+    }
+
+    /// Returns the `.neon/` that what arrives will be in.
+    fn neon_dir(&self) -> PathBuf {
+        match self {
+            Place::Made(repository, ..) => repository.neon_dir().to_owned(),
+            Place::Unborn(slots, lease) => slots.root.incoming(&lease.slot.name).join(".neon"),
+        }
+    }
+
+    /// Leads a conversation to its end.
+    async fn converse(
+        self,
+        command: Command,
+        channel: Channel,
+        options: Options,
+    ) -> Result<Served, RemoteError> {
+        match (self, command) {
+            (Place::Made(repository, _, _lease), command) => {
+                repository.converse(command, channel, options).await
+            }
+            (Place::Unborn(slots, lease), Command::Push { branch, timeline }) => {
+                let newborn = Arc::new(Newborn::new(slots, Arc::clone(&lease.slot)));
+                let _gone = newborn.gone().drop_guard();
+                let sink = Arc::clone(&newborn) as Arc<dyn Sink>;
+                let served = serve_push(channel, sink, branch, timeline, options).await;
+                newborn.ended(&served);
+                // Closing and removing is work for a thread.
+                let _ = blocking(move || drop((newborn, lease))).await;
+                served
+            }
+            (Place::Unborn(..), command) => Err(RemoteError::Command(command.to_string())),
+        }
+    }
 }
 
 impl Host {
@@ -101,43 +144,19 @@ impl Host {
     /// Carries a command out; what is refused before a channel is open is the answer.
     async fn carry_out(&self, caller: &Caller, text: &str, opening: Opening) -> Result<(), Refusal> {
         let command: Command = text.parse().map_err(|error| bad_command(&error))?;
-        let place = self
-            .place(&caller.database, matches!(command, Command::Push { .. }))
-            .await?;
-        let (neon_dir, quota) = match &place {
-            Place::Made(repository, quota, _) => (repository.neon_dir().to_owned(), Arc::clone(quota)),
-            Place::Unborn(slots, lease) => {
-                let directory = slots.root.incoming(&lease.slot.name);
-                (directory.join(".neon"), Arc::clone(&lease.slot.quota))
-            }
-        };
+        let is_push = matches!(command, Command::Push { .. });
+        let place = self.place(&caller.database, is_push).await?;
         let visit = Arc::new(Visit {
             audit: Arc::clone(&self.audit),
             who: Who::of(caller),
             repository: caller.database.clone(),
             command: written(text),
-            quota,
-            neon_dir,
+            quota: place.quota(),
+            neon_dir: place.neon_dir(),
         });
         let channel = opening.accept().await?;
         tracing::info!(user = ?caller.user, repository = ?caller.database, command = ?text, session = caller.session, "serving");
-        let options = visit.options(caller);
-        let served = match (place, command) {
-            (Place::Made(repository, _, _lease), command) => {
-                repository.converse(command, channel, options).await
-            }
-            (Place::Unborn(slots, lease), Command::Push { branch, timeline }) => {
-                let newborn = Arc::new(Newborn::new(slots, Arc::clone(&lease.slot)));
-                let _gone = newborn.gone().drop_guard();
-                let sink = Arc::clone(&newborn) as Arc<dyn neon_remotes::Sink>;
-                let served = serve_push(channel, sink, branch, timeline, options).await;
-                newborn.ended(&served);
-                // Closing and removing is work for a thread.
-                let _ = blocking(move || drop((newborn, lease))).await;
-                served
-            }
-            (Place::Unborn(..), _) => Err(RemoteError::Command(text.to_owned())),
-        };
+        let served = place.converse(command, channel, visit.options(caller)).await;
         self.tell(caller, &visit, served);
         Ok(())
     }

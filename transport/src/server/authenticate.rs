@@ -22,10 +22,9 @@ const MAX_SASL: usize = 4096;
 /// Bytes of randomness in a nonce, as in Postgres.
 const NONCE: usize = 18;
 
-/// Somebody who has said nothing yet gives way first, then who has only said a name, then who answers.
+/// Somebody who has said nothing yet gives way before somebody who has.
 pub(super) const SILENT: Hold = Hold::GivesWay(0);
-const NAMED: Hold = Hold::GivesWay(1);
-const ANSWERING: Hold = Hold::GivesWay(2);
+const SPOKE: Hold = Hold::GivesWay(1);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -93,9 +92,12 @@ impl Name {
     fn of(mut parameters: BTreeMap<String, String>) -> Result<Name, StartError> {
         let user = parameters.remove("user").filter(|user| is_user_name(user));
         let Some(user) = user else {
-            return Err(StartError::refuse(
+            let refusal = Refusal::new(
                 sqlstate::INVALID_AUTHORIZATION,
                 "the start-up packet names no valid user",
+            );
+            return Err(StartError::Refused(
+                refusal.with_hint("a name is 1 to 63 letters, digits, '.', '_', '-' and '@'"),
             ));
         };
         let database = parameters
@@ -130,7 +132,7 @@ pub(super) async fn claim<U: Users>(
 ) -> Result<Claim, StartError> {
     let startup = start_up(reader, writer).await?;
     let name = Name::of(startup.parameters)?;
-    progress(NAMED, Some(&name));
+    progress(SPOKE, Some(&name));
     let mut out = BytesMut::new();
     if startup.minor > 0 || !startup.options.is_empty() {
         wire::negotiate_protocol_version(&mut out, &startup.options);
@@ -151,7 +153,7 @@ pub(super) async fn claim<U: Users>(
             "the client selected an authentication mechanism that was not offered",
         ));
     }
-    progress(ANSWERING, None);
+    progress(SPOKE, None);
     let nonce = random::<NONCE>().map_err(|e| StartError::refuse(sqlstate::INTERNAL_ERROR, e.to_string()))?;
     let exchange = Exchange::begin(client_first, &STANDARD.encode(nonce), &verifier)
         .map_err(|error| StartError::refuse(sqlstate::PROTOCOL_VIOLATION, error.to_string()))?;
@@ -183,10 +185,11 @@ fn look_up<U: Users>(
         .verifier(&name.user, &name.database)
         .map_err(|UsersError(why)| {
             tracing::error!(why, "the users cannot be read");
-            StartError::refuse(
+            let refusal = Refusal::new(
                 sqlstate::CANNOT_CONNECT_NOW,
                 "this server cannot look up its users now",
-            )
+            );
+            StartError::Refused(refusal.with_hint("try again; its log says why"))
         })?
         // What is not a repository's name has no users, and must not reach code that makes paths of it.
         .filter(|_| is_repository_name(&name.database));

@@ -26,10 +26,13 @@ impl Why {
     /// Returns what the client is told; nothing when nobody is there.
     pub fn refusal(self) -> Option<Refusal> {
         match self {
-            Why::Withdrawn => Some(Refusal::new(
-                sqlstate::ADMIN_SHUTDOWN,
-                "the user or the password of this session is not valid any more",
-            )),
+            Why::Withdrawn => Some(
+                Refusal::new(
+                    sqlstate::ADMIN_SHUTDOWN,
+                    "the user or the password of this session is not valid any more",
+                )
+                .with_hint("'neon user list' on the server shows who may connect"),
+            ),
             Why::GivenAway => Some(
                 Refusal::new(
                     sqlstate::IDLE_SESSION_TIMEOUT,

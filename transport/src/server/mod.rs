@@ -124,7 +124,7 @@ pub struct Caller {
 pub struct Options {
     /// How long a client may take from the connection to its proof. What it has to wait for failed logins is not counted.
     pub login: Duration,
-    /// Clients that are logging in at one time; half of them from one address (a /64 of IPv6). Who said least gives way to who comes next.
+    /// Clients that are logging in at one time; half of them from one address (a /64 of IPv6). Who does least gives way to who comes next.
     pub logins: usize,
     /// Sessions at one time.
     pub sessions: usize,

@@ -6,6 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::seats::{Admission, Hold, SeatId, Seats};
 
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// A room with so many seats, shared by those who sit there.
 pub(super) struct Room<K> {
     seats: Mutex<Seats<K, CancellationToken>>,
@@ -37,7 +41,7 @@ impl<K: Ord + Clone> Room<K> {
     /// Takes a seat, if need be that of somebody who gives way and is told so.
     pub fn enter(self: &Arc<Self>, holder: K, hold: Hold) -> Result<Seat<K>, NoSeat> {
         let token = CancellationToken::new();
-        let admission = self.seats().admit(holder, hold, token.clone());
+        let admission = self.seats().admit(holder, hold, token.clone(), now());
         let id = match admission {
             Admission::Seat(id) => id,
             Admission::Instead(id, other) => {
@@ -56,7 +60,7 @@ impl<K: Ord + Clone> Room<K> {
 
     /// Makes the one that gives way most easily leave; false when there is none.
     pub fn give_way(&self) -> bool {
-        let token = self.seats().give_way();
+        let token = self.seats().give_way(now());
         token.map(|token| token.cancel()).is_some()
     }
 
@@ -66,9 +70,9 @@ impl<K: Ord + Clone> Room<K> {
 }
 
 impl<K: Ord + Clone> Seat<K> {
-    /// Says anew whether it may be given away.
+    /// Says that its holder did something, and whether it may be given away now.
     pub fn hold(&self, hold: Hold) {
-        self.room.seats().hold(self.id, hold);
+        self.room.seats().hold(self.id, hold, now());
     }
 
     /// Returns once somebody else has it.

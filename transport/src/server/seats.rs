@@ -1,9 +1,14 @@
-//! Who may be here at one time, and who gives way to whom. A decision without I/O.
+//! Who may be here at one time, and who gives way to whom. A decision without I/O: the time is handed in.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// Names a seat that was taken. Lower is older.
+/// Names a seat that was taken.
 pub(super) type SeatId = u64;
+
+/// Who has done nothing for so long gives way before anybody who has just done something, whatever that was.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Whether somebody else may be given a seat that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +35,21 @@ pub(super) enum Admission<T> {
 struct Taken<K, T> {
     holder: K,
     hold: Hold,
+    /// When the holder last did something.
+    touched: Instant,
     /// How to reach who sits there.
     token: T,
+}
+
+impl<K, T> Taken<K, T> {
+    /// Returns what orders those who give way, the first one first: who does nothing, then who has done least, then who did it longest ago. So somebody who
+    /// goes on is the last to go, and a place cannot be kept by having done something once.
+    fn order(&self, now: Instant) -> (Reverse<bool>, Hold, Instant) {
+        let stale = now.saturating_duration_since(self.touched) >= STALE;
+        // Among those who do nothing it does not count what they did before.
+        let hold = if stale { Hold::GivesWay(0) } else { self.hold };
+        (Reverse(stale), hold, self.touched)
+    }
 }
 
 /// Seats, `all` in number, of which one holder gets `each`.
@@ -52,16 +70,15 @@ impl<K: Ord + Clone, T> Seats<K, T> {
         }
     }
 
-    /// Gives a seat to one who comes. Who gives way is the one that gives way most easily, then the oldest: of the same holder when that
-    /// has all it may have, else of the holder that has most.
-    pub fn admit(&mut self, holder: K, hold: Hold, token: T) -> Admission<T> {
+    /// Gives a seat to one who comes. Who gives way is of the same holder when that has all it may have, else of the holder that has most.
+    pub fn admit(&mut self, holder: K, hold: Hold, token: T, now: Instant) -> Admission<T> {
         let gone = if self.count(&holder) >= self.each {
-            match self.easiest(&holder) {
+            match self.first_of(&holder, now) {
                 Some(seat) => self.leave(seat),
                 None => return Admission::TooManyOfOne,
             }
         } else if self.taken.len() >= self.all {
-            match self.give_way() {
+            match self.give_way(now) {
                 Some(token) => Some(token),
                 None => return Admission::Full,
             }
@@ -70,7 +87,13 @@ impl<K: Ord + Clone, T> Seats<K, T> {
         };
         let seat = self.next;
         self.next += 1;
-        self.taken.insert(seat, Taken { holder, hold, token });
+        let taken = Taken {
+            holder,
+            hold,
+            touched: now,
+            token,
+        };
+        self.taken.insert(seat, taken);
         match gone {
             Some(token) => Admission::Instead(seat, token),
             None => Admission::Seat(seat),
@@ -82,26 +105,30 @@ impl<K: Ord + Clone, T> Seats<K, T> {
         self.taken.remove(&seat).map(|taken| taken.token)
     }
 
-    /// Says anew whether the seat may be given away.
-    pub fn hold(&mut self, seat: SeatId, hold: Hold) {
+    /// Says that the holder did something, and whether the seat may be given away now.
+    pub fn hold(&mut self, seat: SeatId, hold: Hold, now: Instant) {
         if let Some(taken) = self.taken.get_mut(&seat) {
             taken.hold = hold;
+            taken.touched = now;
         }
     }
 
-    /// Frees the seat that gives way most easily; nothing when none does.
-    pub fn give_way(&mut self) -> Option<T> {
+    /// Frees the seat that gives way first; nothing when none does.
+    pub fn give_way(&mut self, now: Instant) -> Option<T> {
         let mut counts: BTreeMap<&K, usize> = BTreeMap::new();
         for taken in self.taken.values() {
             *counts.entry(&taken.holder).or_default() += 1;
         }
-        let yielding = self.taken.iter().filter(|(_, taken)| taken.hold != Hold::Stays);
-        let (seat, _) = yielding.min_by_key(|(seat, taken)| {
+        let (seat, _) = self.yielding().min_by_key(|(seat, taken)| {
             let count = counts.get(&taken.holder).copied().unwrap_or(0);
-            (std::cmp::Reverse(count), taken.hold, **seat)
+            (Reverse(count), taken.order(now), **seat)
         })?;
         let seat = *seat;
         self.leave(seat)
+    }
+
+    fn yielding(&self) -> impl Iterator<Item = (&SeatId, &Taken<K, T>)> {
+        self.taken.iter().filter(|(_, taken)| taken.hold != Hold::Stays)
     }
 
     fn count(&self, holder: &K) -> usize {
@@ -111,13 +138,10 @@ impl<K: Ord + Clone, T> Seats<K, T> {
             .count()
     }
 
-    fn easiest(&self, holder: &K) -> Option<SeatId> {
-        let theirs = self
-            .taken
-            .iter()
-            .filter(|(_, taken)| taken.holder == *holder && taken.hold != Hold::Stays);
+    fn first_of(&self, holder: &K, now: Instant) -> Option<SeatId> {
+        let theirs = self.yielding().filter(|(_, taken)| taken.holder == *holder);
         theirs
-            .min_by_key(|(seat, taken)| (taken.hold, **seat))
+            .min_by_key(|(seat, taken)| (taken.order(now), **seat))
             .map(|(seat, _)| *seat)
     }
 }
@@ -127,59 +151,86 @@ mod tests {
     use super::Admission::*;
     use super::*;
 
-    const EASY: Hold = Hold::GivesWay(0);
+    const SILENT: Hold = Hold::GivesWay(0);
+    const SPOKE: Hold = Hold::GivesWay(1);
 
     #[test]
     fn the_oldest_gives_way() {
-        let mut seats = Seats::new(2, 2);
-        assert_eq!(seats.admit('a', EASY, "first"), Seat(0));
-        assert_eq!(seats.admit('b', EASY, "second"), Seat(1));
-        assert_eq!(seats.admit('c', EASY, "third"), Instead(2, "first"));
+        let (mut seats, now) = (Seats::new(2, 2), Instant::now());
+        assert_eq!(seats.admit('a', SILENT, "first", now), Seat(0));
+        assert_eq!(seats.admit('b', SILENT, "second", now), Seat(1));
+        assert_eq!(seats.admit('c', SILENT, "third", now), Instead(2, "first"));
         assert_eq!(seats.leave(0), None, "gone already");
-        assert_eq!(seats.admit('d', EASY, "fourth"), Instead(3, "second"));
+        assert_eq!(seats.admit('d', SILENT, "fourth", now), Instead(3, "second"));
         assert_eq!(seats.leave(2), Some("third"));
-        assert_eq!(seats.admit('e', EASY, "fifth"), Seat(4));
+        assert_eq!(seats.admit('e', SILENT, "fifth", now), Seat(4));
     }
 
     #[test]
-    fn who_said_most_stays_longest() {
-        let mut seats = Seats::new(3, 3);
-        for (token, hold) in [("proving", 2), ("silent", 0), ("named", 1)] {
-            seats.admit('a', Hold::GivesWay(hold), token);
+    fn who_goes_on_stays_whatever_others_did_before() {
+        let (mut seats, began) = (Seats::new(4, 4), Instant::now());
+        // Some have said something and say nothing more.
+        for token in ["squatter 0", "squatter 1"] {
+            seats.admit('a', SPOKE, token, began);
         }
-        assert_eq!(seats.give_way(), Some("silent"));
-        seats.hold(0, EASY);
-        assert_eq!(seats.give_way(), Some("proving"));
-        seats.hold(2, Hold::Stays);
-        assert_eq!(seats.give_way(), None);
+        let now = began + STALE;
+        assert_eq!(seats.admit('a', SILENT, "silent", now), Seat(2));
+        assert_eq!(seats.admit('a', SILENT, "real", now), Seat(3));
+        assert_eq!(seats.admit('a', SILENT, "new", now), Instead(4, "squatter 0"));
+        seats.hold(3, SPOKE, now);
+        assert_eq!(seats.give_way(now), Some("squatter 1"));
+        // Of those who have just come who said least is the first.
+        assert_eq!(seats.give_way(now), Some("silent"));
+        assert_eq!(seats.give_way(now), Some("new"));
+        seats.hold(3, Hold::Stays, now);
+        assert_eq!(seats.give_way(now), None);
+    }
+
+    #[test]
+    fn a_login_survives_any_number_of_others_that_say_nothing() {
+        let (mut seats, now) = (Seats::new(8, 8), Instant::now());
+        let Seat(real) = seats.admit('a', SILENT, 0, now) else {
+            panic!("there is room")
+        };
+        seats.hold(real, SPOKE, now);
+        for number in 1..1000 {
+            let gone = seats.admit('a', SILENT, number, now);
+            assert!(!matches!(gone, Instead(_, 0)), "{number}");
+        }
+        assert_eq!(seats.leave(real), Some(0));
     }
 
     #[test]
     fn one_holder_takes_no_seat_of_others() {
-        let mut seats = Seats::new(10, 3);
+        let (mut seats, now) = (Seats::new(10, 3), Instant::now());
         for number in 0..3 {
-            seats.admit('n', EASY, number);
+            seats.admit('n', SILENT, number, now);
         }
-        assert_eq!(seats.admit('n', EASY, 3), Instead(3, 0));
-        assert_eq!(seats.admit('x', EASY, 4), Seat(4), "seven are left for others");
+        assert_eq!(seats.admit('n', SILENT, 3, now), Instead(3, 0));
+        assert_eq!(
+            seats.admit('x', SILENT, 4, now),
+            Seat(4),
+            "seven are left for others"
+        );
         for seat in 1..4 {
-            seats.hold(seat, Hold::Stays);
+            seats.hold(seat, Hold::Stays, now);
         }
-        assert_eq!(seats.admit('n', EASY, 5), TooManyOfOne);
-        assert_eq!(seats.admit('x', EASY, 6), Seat(5));
+        assert_eq!(seats.admit('n', SILENT, 5, now), TooManyOfOne);
+        assert_eq!(seats.admit('x', SILENT, 6, now), Seat(5));
     }
 
     #[test]
     fn when_all_are_taken_those_who_have_most_give_way_first() {
-        let mut seats = Seats::new(4, 3);
-        seats.admit('q', EASY, "quiet");
+        let (mut seats, now) = (Seats::new(4, 3), Instant::now());
+        seats.admit('q', SILENT, "quiet", now);
         for _ in 0..3 {
-            seats.admit('n', EASY, "noisy");
+            seats.admit('n', SILENT, "noisy", now);
         }
-        assert_eq!(seats.admit('x', EASY, "new"), Instead(4, "noisy"));
+        let later = now + STALE;
+        assert_eq!(seats.admit('x', SILENT, "new", later), Instead(4, "noisy"));
         for seat in 0..5 {
-            seats.hold(seat, Hold::Stays);
+            seats.hold(seat, Hold::Stays, later);
         }
-        assert_eq!(seats.admit('y', EASY, "late"), Full);
+        assert_eq!(seats.admit('y', SILENT, "late", later), Full);
     }
 }
