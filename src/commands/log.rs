@@ -54,7 +54,7 @@ pub(super) fn print(commit: &Commit, out: &mut dyn Write) -> io::Result<()> {
         commit.lsn,
         commit.timeline.short()
     )?;
-    writeln!(out, "Author:  {}", commit.author)?;
+    writeln!(out, "Author:  {}", printable(&commit.author))?;
     writeln!(out, "Date:    {}", commit.time)?;
     if let Some(time) = &commit.last_transaction_time {
         writeln!(out, "Last tx: {time}")?;

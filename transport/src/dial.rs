@@ -13,6 +13,14 @@ use crate::{
     RecvHalf, Refusal, RequireAuth, Rows, SendHalf, TransportError, keepalive, sqlstate,
 };
 
+/// How long we wait each time that a login had to give way to others.
+const COME_AGAIN: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1200),
+    Duration::from_millis(3000),
+];
+
 /// How to dial.
 #[derive(Clone, Debug)]
 pub struct DialOptions {
@@ -86,7 +94,20 @@ pub async fn ask(address: &Address, question: &str, options: &DialOptions) -> Re
     }
 }
 
+/// Connects; comes again a few times where others who log in at the same time were more than there are places.
 async fn connect(address: &Address, options: &DialOptions) -> Result<Link, TransportError> {
+    for pause in COME_AGAIN {
+        match connect_once(address, options).await {
+            Err(TransportError::Refused(refusal)) if refusal.code == sqlstate::INSUFFICIENT_RESOURCES => {
+                tokio::time::sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+    connect_once(address, options).await
+}
+
+async fn connect_once(address: &Address, options: &DialOptions) -> Result<Link, TransportError> {
     let place = address.place();
     let no_answer = || TransportError::NoAnswer {
         address: place.clone(),
@@ -126,7 +147,8 @@ async fn connect(address: &Address, options: &DialOptions) -> Result<Link, Trans
     match link.parameters.get(PROTOCOL_PARAMETER) {
         Some(spoken) if *spoken == version => Ok(link),
         Some(spoken) => Err(TransportError::protocol(format!(
-            "{place} speaks version {spoken} of neon's protocol, this program version {version}"
+            "{place} speaks version {} of neon's protocol, this program version {version}",
+            neon_types::on_one_line(&spoken.chars().take(20).collect::<String>())
         ))),
         None => Err(TransportError::NotANeonServer {
             address: place,

@@ -40,6 +40,8 @@ pub mod sqlstate {
     pub const DUPLICATE_OBJECT: &str = "42710";
     /// A limit on what may be kept (in Postgres: a limit that was configured).
     pub const TOO_MANY_REPOSITORIES: &str = "53400";
+    /// So many log in at one time that this login gave way: try again.
+    pub const INSUFFICIENT_RESOURCES: &str = "53000";
     /// All connections are taken.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// The thing is not in a state that allows this (here: the two histories have diverged, an endpoint runs).

@@ -138,7 +138,7 @@ async fn hear<S: Service, U: Users>(
         },
         () = place.given_away() => {
             let refusal = Refusal::new(
-                sqlstate::TOO_MANY_CONNECTIONS,
+                sqlstate::INSUFFICIENT_RESOURCES,
                 "too many clients are logging in to this server",
             );
             Err(refusal.with_hint("try again").into())

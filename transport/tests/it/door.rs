@@ -86,7 +86,7 @@ async fn a_hundred_half_logins_keep_nobody_out() {
     // The oldest gave way, with a word, and the newest are still there.
     let (tag, body) = message(&mut half[0].0).await;
     assert_eq!(tag, b'E');
-    assert!(String::from_utf8_lossy(&body).contains("53300"));
+    assert!(String::from_utf8_lossy(&body).contains("53000"));
     let (mut newest, _) = half.pop().unwrap();
     newest.write_all(b"p\0\0\0\x05x").await.unwrap();
     let (_, body) = message(&mut newest).await;
@@ -118,6 +118,23 @@ async fn idle_connections_take_no_place_of_a_real_login() {
             result.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_login_that_gave_way_comes_again() {
+    let world = world_with(Options {
+        logins: 16,
+        ..patient()
+    })
+    .await;
+    // More than there are places for, all at once.
+    let logins = (0..12).map(|_| async { ask(&world.alice(), "help", &options()).await });
+    for result in all(logins).await {
+        result.unwrap();
+    }
+    let gave_way = |tried: &&crate::world::Tried| tried.2.as_deref() == Some("53000");
+    let attempts = world.toy.attempts.lock().unwrap().clone();
+    assert!(attempts.iter().filter(gave_way).count() >= 4, "{attempts:?}");
 }
 
 async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
