@@ -112,7 +112,8 @@ impl Refs {
     ///
     /// `who` is `Name <mail>`, `why` the command, `now` microseconds since 1970. A move to where the ref is already leaves no line. A ref that is
     /// damaged meets [`Expect::Any`] alone.
-    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`].
+    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`],
+    /// [`ObjectsError::Name`] for a new ref whose name may not be given any more.
     pub fn edit(&self, edits: &[RefEdit], who: &str, why: &str, now: i64) -> Result<()> {
         let _lock = self.lock()?;
         durable::settle(&self.directory)?;
@@ -138,6 +139,9 @@ impl Refs {
                     expected,
                     found,
                 });
+            }
+            if found.is_none() && !is_damaged && edit.new.is_some() {
+                edit.name.check_new()?;
             }
             if found != edit.new || is_damaged {
                 moves.push(Move {

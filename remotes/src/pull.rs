@@ -12,7 +12,9 @@ use crate::push::{count_there, hear_hello, side};
 use crate::receive::{Received, accept, receive};
 use crate::talk::Talk;
 use crate::wire::{Flags, Hello, Listed, Message, Motion, Pull, VERSION};
-use crate::{BranchMove, Identity, Options, Refusal, RemoteError, Sink, Volume, history};
+use crate::{
+    BranchMove, Identity, LocalError, Options, Refusal, RemoteError, Sink, Skipped, Volume, history, names,
+};
 
 /// What is to be pulled where.
 #[derive(Clone, Debug)]
@@ -102,6 +104,8 @@ pub struct FetchOutcome {
     pub peer: Identity,
     /// The branches, by name.
     pub branches: Vec<FetchedBranch>,
+    /// Branches there whose names cannot be kept here.
+    pub skipped: Vec<Skipped>,
     /// Bytes of all our messages.
     pub wire_sent: u64,
     /// Bytes of all their messages.
@@ -198,7 +202,9 @@ async fn pull(
                 divergence.incoming_transactions = count_there(talk, theirs.id, common).await?;
                 let commit = Arc::clone(&current.commit);
                 divergence.current_transactions = talk
-                    .ask(move || sink.transactions(&commit.path, commit.position.lsn, common))
+                    .work(move |meter| {
+                        Ok(sink.transactions(&commit.path, commit.position.lsn, common, meter)?)
+                    })
                     .await?;
             }
             return Err(refusal.into());
@@ -209,19 +215,15 @@ async fn pull(
             outcome.motion = motion;
             if !request.dry_run {
                 accept(talk, &sink, &theirs, received).await?;
-                let before = outcome.before;
-                let (into, new, force) = (request.into.clone(), theirs.id, request.force);
+                let step = BranchMove {
+                    branch: request.into.clone(),
+                    expect: outcome.before,
+                    new: theirs.id,
+                    why: if request.force { "pull (forced)" } else { "pull" },
+                    who: talk.options.who.clone(),
+                };
                 outcome.motion = talk
-                    .work(move |_| {
-                        move_branch(
-                            sink.as_ref(),
-                            into,
-                            before,
-                            new,
-                            motion,
-                            if force { "pull (forced)" } else { "pull" },
-                        )
-                    })
+                    .work(move |_| move_branch(sink.as_ref(), &step, motion, || Ok(())))
                     .await?;
                 if outcome.motion != Motion::Stay {
                     outcome.head = Some(theirs.id);
@@ -233,27 +235,20 @@ async fn pull(
     Ok(outcome)
 }
 
-/// Moves a branch as decided; at an equal position only now is it known whether the commits descend.
+/// Moves a branch as decided; at an equal position only now is it known whether the commits descend. `last_look` is asked right before.
 pub(crate) fn move_branch(
     sink: &dyn Sink,
-    branch: String,
-    expect: Option<CommitId>,
-    new: CommitId,
+    step: &BranchMove,
     motion: Motion,
-    why: &'static str,
+    last_look: impl FnOnce() -> Result<(), LocalError>,
 ) -> Result<Motion, RemoteError> {
-    if let (Motion::Recommit, Some(current)) = (motion, expect)
-        && !history::descends(sink, new, current)?
+    if let (Motion::Recommit, Some(current)) = (motion, step.expect)
+        && !history::descends(sink, step.new, current)?
     {
         return Ok(Motion::Stay);
     }
-    let step = BranchMove {
-        branch,
-        expect,
-        new,
-        why,
-    };
-    sink.move_branch(&step)?;
+    last_look()?;
+    sink.move_branch(step)?;
     Ok(motion)
 }
 
@@ -270,6 +265,7 @@ async fn fetch(
     let mut outcome = FetchOutcome {
         peer: hello.identity.clone(),
         branches: Vec::new(),
+        skipped: Vec::new(),
         wire_sent: 0,
         wire_received: 0,
     };
@@ -285,6 +281,8 @@ async fn fetch(
                 Message::Branches(listed) => listed,
                 other => return Err(talk.unexpected(&other)),
             };
+            let (listed, skipped) = names::part(listed);
+            outcome.skipped = skipped;
             outcome.branches = fetch_all(talk, &sink, listed, &ours, *dry_run).await?;
         }
     }

@@ -141,7 +141,8 @@ impl Refusal {
             Refusal::Contradiction { .. } => {
                 "'neon fsck' checks the repository that it came from; only the repository that made a timeline extends it".to_owned()
             }
-            Refusal::Limit { .. } | Refusal::NotAllowed { .. } => String::new(),
+            Refusal::Limit { .. } => "send less, or ask whoever runs the other side to allow more".to_owned(),
+            Refusal::NotAllowed { .. } => String::new(),
         }
     }
 }

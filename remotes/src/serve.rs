@@ -18,7 +18,8 @@ use crate::wire::{
     VERSION,
 };
 use crate::{
-    Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history, objects,
+    BranchMove, Catalog, Command, Identity, LocalError, Options, RemoteError, Sink, Source, Volume, history,
+    objects,
 };
 
 /// What a served conversation came to, for the server's log.
@@ -167,7 +168,8 @@ async fn push(
         talk.say(&Message::Holdings(holdings)).await?;
     }
     let received = receive(talk, &sink, &target, flags.dry_run).await?;
-    served.volume = received.arrived;
+    let arrived = received.arrived;
+    served.volume = arrived;
     if !flags.dry_run {
         accept(talk, &sink, &target, received).await?;
     }
@@ -176,9 +178,19 @@ async fn push(
         motion
     } else {
         talk.enter(Phase::Accepting);
-        let why = if flags.force { "push (forced)" } else { "push" };
-        talk.work(move |_| move_branch(sink.as_ref(), branch, before, id, motion, why))
-            .await?
+        let step = BranchMove {
+            branch,
+            expect: before,
+            new: id,
+            why: if flags.force { "push (forced)" } else { "push" },
+            who: talk.options.who.clone(),
+        };
+        let gate = talk.options.gate.clone();
+        talk.work(move |_| {
+            let last_look = || gate.map_or(Ok(()), |gate| gate.moves(&step, &arrived));
+            move_branch(sink.as_ref(), &step, motion, last_look)
+        })
+        .await?
     };
     served.motion = Some(motion);
     let head = if flags.dry_run || motion == Motion::Stay {
@@ -248,12 +260,12 @@ async fn count<C: Catalog + ?Sized + 'static>(
     target: Target,
     since: Position,
 ) -> Result<Option<u64>, RemoteError> {
-    talk.ask(move || {
+    talk.work(move |meter| {
         let commit = &target.commit;
         if !commit.line().passes(&since) {
             return Ok(None);
         }
-        catalog.transactions(&commit.path, commit.position.lsn, since)
+        Ok(catalog.transactions(&commit.path, commit.position.lsn, since, meter)?)
     })
     .await
 }

@@ -11,7 +11,7 @@ use crate::api;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::parents::Heads;
-use crate::repository::{Repository, branch_ref};
+use crate::repository::{Repository, branch_ref, new_branch_ref};
 use crate::resolve::Target;
 
 /// Returns what stands in for a commit that is not known.
@@ -153,7 +153,7 @@ impl Repository {
 
     /// Makes a branch at a revision. Of a running or stopped branch, what was acknowledged so far is taken in first.
     pub(crate) fn create_branch(&self, name: &str, rev: Option<&str>) -> Result<api::Moved> {
-        let new_ref = branch_ref(name)?;
+        let new_ref = new_branch_ref(name)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::BranchExists(name.to_owned()));
         }
@@ -310,7 +310,7 @@ impl Repository {
     /// Renames a branch, with its endpoint, timeline, upstream and HEAD.
     pub(crate) fn rename_branch(&self, old: &str, new: &str) -> Result<api::Done> {
         let (id, commit) = self.head_of(old)?;
-        let new_ref = branch_ref(new)?;
+        let new_ref = new_branch_ref(new)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::BranchExists(new.to_owned()));
         }

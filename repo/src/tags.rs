@@ -7,7 +7,7 @@ use neon_types::{Lsn, RefName, with_causes};
 use crate::api;
 use crate::branches::no_commit;
 use crate::error::{RepoError, Result};
-use crate::repository::{Repository, tag_ref};
+use crate::repository::{Repository, new_tag_ref, tag_ref};
 
 impl Repository {
     /// Lists the tags.
@@ -40,7 +40,7 @@ impl Repository {
 
     /// Makes a tag at a revision.
     pub(crate) fn create_tag(&self, name: &str, rev: Option<&str>) -> Result<api::Moved> {
-        let new_ref = tag_ref(name)?;
+        let new_ref = new_tag_ref(name)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::TagExists(name.to_owned()));
         }

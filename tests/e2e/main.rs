@@ -12,6 +12,7 @@ mod main_job;
 mod refusals;
 mod repair;
 mod revisions;
+mod serving;
 mod space;
 mod tidy;
 mod transfers;

@@ -362,3 +362,37 @@ fn head_names_a_branch() {
     fs::write(dir.path().join("HEAD"), "ref: refs/heads/../x\n").expect("written");
     assert!(matches!(refs.head(), Err(ObjectsError::DamagedHead(_))));
 }
+
+#[test]
+fn a_name_that_means_another_ref_is_not_made_and_one_that_is_there_can_go() {
+    let (dir, refs) = refs();
+    let edit = |edits: &[RefEdit]| refs.edit(edits, WHO, "test", 1);
+    let named = [
+        branch("heads/x"),
+        branch("refs/heads/x"),
+        RefName::tag("tags/x").expect("safe"),
+        RefName::origin("heads", "x").expect("safe"),
+        RefName::origin("cloud", "tags/x").expect("safe"),
+    ];
+    for name in named {
+        let refused = edit(&[
+            to(branch("good"), Expect::Any, 1),
+            to(name.clone(), Expect::Any, 1),
+        ]);
+        assert!(
+            matches!(refused, Err(ObjectsError::Name(_))),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(refs.get(&branch("good")).expect("read"), None, "all or nothing");
+        assert!(!dir.path().join("log").exists());
+        // As programs did that reserved fewer names.
+        let path = dir.path().join(name.to_string());
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        fs::write(&path, format!("{}\n", commit(2))).expect("written");
+        assert_eq!(refs.list("").expect("listed").keys().collect::<Vec<_>>(), [&name]);
+        edit(&[to(name.clone(), Expect::Exactly(commit(2)), 3)]).expect("moved");
+        edit(&[delete(name.clone())]).expect("deleted");
+        assert!(refs.list("").expect("listed").is_empty());
+        fs::remove_dir_all(dir.path().join("log")).expect("removed");
+    }
+}

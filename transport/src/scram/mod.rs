@@ -8,6 +8,7 @@ mod verifier;
 
 pub(crate) use exchange::{Exchange, ExchangeError};
 pub use verifier::{
-    DEFAULT_ITERATIONS, MAX_ITERATIONS, SALT_SIZE, VerifierError, is_verifier, make_verifier, random_salt,
+    DEFAULT_ITERATIONS, LEAST_ITERATIONS, MAX_ITERATIONS, SALT_SIZE, Secret, VerifierError, is_verifier,
+    make_verifier, salt_of,
 };
 pub(crate) use verifier::{Verifier, hmac, random};
