@@ -7,15 +7,18 @@
 //! ```
 
 use std::env;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use neon_repo::RepoError;
+use neon_repo::api::ApiError;
+use neon_repo::owned::{self, Access, Owner};
 use neon_server::context::UserDefaults;
 use toml_edit::{DocumentMut, Item};
 
 use crate::failure::Failure;
+
+/// Longest file that is read, bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Reads the defaults; there are none when there is no file.
 pub fn load() -> Result<UserDefaults, Failure> {
@@ -23,26 +26,11 @@ pub fn load() -> Result<UserDefaults, Failure> {
         return Ok(UserDefaults::default());
     };
     let path = config_dir.join("config.toml");
-    let mut defaults = match fs::read_to_string(&path) {
-        Ok(text) => {
-            check_owner(&path)?;
-            parse(&text).map_err(|problem| invalid(&path, problem))?
-        }
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            UserDefaults::default()
-        }
-        Err(error) => {
-            return Err(Failure::local(
-                "user_config",
-                format!("cannot read {}", path.display()),
-                error,
-            ));
-        }
+    // It names programs that we run: whoever may write it decides what happens.
+    let text = owned::read(&path, Owner::UsOrRoot, Access::Readable, MAX_FILE).map_err(RepoError::from);
+    let mut defaults = match text.map_err(ApiError::from)? {
+        Some(text) => parse(&text).map_err(|problem| invalid(&path, problem))?,
+        None => UserDefaults::default(),
     };
     defaults.config_dir = config_dir;
     Ok(defaults)
@@ -53,25 +41,6 @@ fn config_dir() -> Option<PathBuf> {
         Some(home) => Some(PathBuf::from(home)),
         None => dirs::config_dir().map(|directory| directory.join("neon")),
     }
-}
-
-/// It names programs that we run: whoever owns it decides what happens.
-fn check_owner(path: &Path) -> Result<(), Failure> {
-    let owner = fs::metadata(path)
-        .map_err(|error| Failure::local("user_config", format!("cannot read {}", path.display()), error))?
-        .uid();
-    let me = rustix::process::geteuid().as_raw();
-    if owner == me || owner == 0 {
-        return Ok(());
-    }
-    Err(Failure::refused(
-        "foreign_owner",
-        format!(
-            "{} belongs to another user (uid {owner}, you are {me})",
-            path.display()
-        ),
-        "make it yours, or name another directory with NEON_HOME",
-    ))
 }
 
 fn parse(text: &str) -> Result<UserDefaults, String> {
@@ -121,7 +90,7 @@ fn directories(item: &Item) -> Result<Vec<PathBuf>, String> {
 }
 
 fn invalid(path: &Path, problem: String) -> Failure {
-    Failure::Api(neon_repo::api::ApiError {
+    Failure::Api(ApiError {
         code: "user_config".to_owned(),
         message: format!("{} is not valid", path.display()),
         caused_by: vec![problem],

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use neon_types::{CommitId, ObjectId, Prefix, RefName, RefNameError};
 
 use crate::lock::Holder;
+use crate::owned::NotOurs;
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, ObjectsError>;
@@ -155,6 +156,9 @@ pub enum ObjectsError {
     /// No origin of that name.
     #[error("there is no origin '{0}'")]
     NoOrigin(String),
+    /// It is, or may become, somebody else's doing (law 16).
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
 }
 
 impl ObjectsError {
@@ -191,6 +195,7 @@ impl ObjectsError {
             ObjectsError::FixedSetting { .. } => "fixed_setting",
             ObjectsError::OriginExists(_) => "origin_exists",
             ObjectsError::NoOrigin(_) => "no_origin",
+            ObjectsError::NotOurs(error) => error.code(),
         }
     }
 
@@ -216,6 +221,7 @@ impl ObjectsError {
             ObjectsError::NoOrigin(_) => {
                 "'neon origin list' lists them, 'neon origin add NAME URI' makes one known".to_owned()
             }
+            ObjectsError::NotOurs(error) => error.hint(),
             _ => return None,
         };
         Some(hint)

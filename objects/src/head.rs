@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use neon_types::{RefName, is_valid_name};
+use neon_types::{RefName, is_safe_name};
 
 use crate::refs::Refs;
 use crate::{ObjectsError, Result, durable};
@@ -16,7 +16,7 @@ impl Refs {
         let text = fs::read_to_string(&path).map_err(ObjectsError::io("read", &path))?;
         text.strip_prefix(PREFIX)
             .and_then(|rest| rest.strip_suffix('\n'))
-            .filter(|name| is_valid_name(name))
+            .filter(|name| is_safe_name(name))
             .map(str::to_owned)
             .ok_or(ObjectsError::DamagedHead(path))
     }

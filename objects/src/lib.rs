@@ -13,6 +13,7 @@ pub mod durable;
 mod error;
 mod head;
 mod lock;
+pub mod owned;
 mod reflog;
 mod refs;
 mod staging;
@@ -29,6 +30,7 @@ pub use commit::{
 pub use config::{Config, Keep, Origin, Retention, Upstream};
 pub use error::{ObjectsError, Result};
 pub use lock::{Holder, RepoLock};
+pub use owned::NotOurs;
 pub use reflog::ReflogEntry;
 pub use refs::{Expect, RefEdit, Refs};
 pub use staging::Staging;

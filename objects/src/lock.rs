@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -13,6 +13,8 @@ use crate::{ObjectsError, Result, durable};
 
 const FILE: &str = "lock";
 const POLL: Duration = Duration::from_millis(25);
+/// Bytes of the file's text, without the newline.
+const NOTE: usize = 255;
 const MAX_NOTE: u64 = 512;
 const UNNAMED_TRIES: u32 = 20;
 
@@ -74,10 +76,12 @@ impl RepoLock {
             }
         }
         let after_a_death = read_holder(&mut file).pid.is_some();
-        let purpose: String = purpose.chars().filter(|c| !c.is_control()).take(200).collect();
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(format!("{} {purpose}\n", process::id()).as_bytes()))
+        let purpose: String = purpose
+            .chars()
+            .filter(|c| c.is_ascii() && !c.is_control())
+            .take(200)
+            .collect();
+        write_note(&mut file, &format!("{} {purpose}", process::id()))
             .map_err(ObjectsError::io("write", &path))?;
         Ok(RepoLock {
             file,
@@ -148,9 +152,16 @@ impl Drop for RepoLock {
                 .parent()
                 .is_some_and(|neon_dir| durable::owed_below(neon_dir).is_empty())
         {
-            let _ = self.file.set_len(0);
+            let _ = write_note(&mut self.file, "");
         }
     }
+}
+
+/// Writes over what is there, always as many bytes: a full disk has no room for more, and who makes room needs the lock.
+fn write_note(file: &mut File, note: &str) -> std::io::Result<()> {
+    file.rewind()?;
+    file.write_all(format!("{note:<NOTE$}\n").as_bytes())?;
+    file.set_len(NOTE as u64 + 1)
 }
 
 fn read_holder(file: &mut File) -> Holder {
@@ -182,7 +193,10 @@ mod tests {
         );
         let holder = RepoLock::holder(dir.path()).expect("looked").expect("held");
         assert_eq!(holder.pid, Some(process::id()));
+        let length = || fs::metadata(dir.path().join(FILE)).expect("a file").len();
+        let held = length();
         drop(lock);
+        assert_eq!(length(), held, "a full disk has room for the next note");
         assert_eq!(RepoLock::holder(dir.path()).expect("looked"), None);
         let lock = RepoLock::try_acquire(dir.path(), "neon push").expect("free again");
         assert!(!lock.is_after_a_death());

@@ -78,26 +78,42 @@ impl Refs {
         self.read(name)
     }
 
-    /// Returns all refs whose full name begins with `prefix` (`refs/heads/`, or empty for all), as of one moment.
+    /// Returns all refs whose full name begins with `prefix` (`refs/heads/`, or empty for all), as of one moment. Those that cannot be read are
+    /// left out: [`Refs::survey`] tells them.
     pub fn list(&self, prefix: &str) -> Result<BTreeMap<RefName, CommitId>> {
+        Ok(self.survey(prefix)?.0)
+    }
+
+    /// Returns the same, and the refs whose files are damaged.
+    pub fn survey(&self, prefix: &str) -> Result<(BTreeMap<RefName, CommitId>, BTreeSet<RefName>)> {
         self.recover()?;
         let _lock = self.lock_shared()?;
-        let mut found = BTreeMap::new();
+        let (mut found, mut damaged) = (BTreeMap::new(), BTreeSet::new());
         let (directory, _) = prefix.rsplit_once('/').unwrap_or(("refs", ""));
         for name in self.names_below(directory)? {
-            if name.to_string().starts_with(prefix)
-                && let Some(commit) = self.read(&name)?
-            {
-                found.insert(name, commit);
+            if !name.to_string().starts_with(prefix) {
+                continue;
+            }
+            match self.read(&name) {
+                Ok(Some(commit)) => {
+                    found.insert(name, commit);
+                }
+                Ok(None) => {}
+                Err(ObjectsError::DamagedRef { .. }) => {
+                    damaged.insert(name);
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        Ok((found, damaged))
     }
 
     /// Makes all edits or none, durably, each with a line in its log.
     ///
-    /// `who` is `Name <mail>`, `why` the command, `now` microseconds since 1970. A move to where the ref is already leaves no line.
-    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`].
+    /// `who` is `Name <mail>`, `why` the command, `now` microseconds since 1970. A move to where the ref is already leaves no line. A ref that is
+    /// damaged meets [`Expect::Any`] alone.
+    /// Errors: [`ObjectsError::RefMoved`] for the first expectation that does not hold, [`ObjectsError::NamesCollide`],
+    /// [`ObjectsError::Name`] for a new ref whose name may not be given any more.
     pub fn edit(&self, edits: &[RefEdit], who: &str, why: &str, now: i64) -> Result<()> {
         let _lock = self.lock()?;
         durable::settle(&self.directory)?;
@@ -108,7 +124,10 @@ impl Refs {
             if !edited.insert(&edit.name) {
                 return Err(ObjectsError::EditedTwice(edit.name.clone()));
             }
-            let found = self.read(&edit.name)?;
+            let (found, is_damaged) = match (self.read(&edit.name), edit.expect) {
+                (Err(ObjectsError::DamagedRef { .. }), Expect::Any) => (None, true),
+                (found, _) => (found?, false),
+            };
             let expected = match edit.expect {
                 Expect::Any => found,
                 Expect::Absent => None,
@@ -121,7 +140,10 @@ impl Refs {
                     found,
                 });
             }
-            if found != edit.new {
+            if found.is_none() && !is_damaged && edit.new.is_some() {
+                edit.name.check_new()?;
+            }
+            if found != edit.new || is_damaged {
                 moves.push(Move {
                     name: edit.name.clone(),
                     entry: ReflogEntry {

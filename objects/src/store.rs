@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use neon_types::{CommitId, ObjectId, Prefix};
 
@@ -145,6 +146,23 @@ impl ObjectStore {
             Some(_lock) if StoredFile::at(&path)? == Some(file) => durable::remove(&path),
             _ => Ok(false),
         }
+    }
+
+    /// Deletes what was received in part and was not gone on with since `before`. Returns the bytes that this freed.
+    pub fn expire_incoming(&self, before: SystemTime) -> Result<u64> {
+        let mut freed = 0;
+        for Incoming { id, len } in self.incoming()? {
+            let path = self.incoming_path(id);
+            let written = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            // Gone already is as good.
+            let (Ok(written), Some(file)) = (written, self.incoming_file(id)?) else {
+                continue;
+            };
+            if written < before && self.remove_idle_incoming(id, file)? {
+                freed += len;
+            }
+        }
+        Ok(freed)
     }
 
     /// Makes deletions of these objects durable.

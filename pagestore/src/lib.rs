@@ -23,6 +23,7 @@ mod gc;
 mod intake;
 mod layer;
 mod map;
+mod open_files;
 mod store;
 mod timeline;
 mod trial;

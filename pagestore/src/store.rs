@@ -11,6 +11,7 @@ use neon_types::{LayerId, LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineI
 use crate::gc::{LiveMaps, Spans};
 use crate::layer::LayerCache;
 use crate::map::{Chunks, LayerMap};
+use crate::open_files::OpenFiles;
 use crate::timeline::{ReceivedTimeline, TimelineState, WAL_DIRECTORY};
 use crate::{PageStoreError, Result, Timeline};
 
@@ -56,6 +57,7 @@ impl Default for Settings {
 pub(crate) struct Core {
     pub objects: Arc<ObjectStore>,
     pub cache: LayerCache,
+    pub files: Arc<OpenFiles>,
     pub chunks: Chunks,
     pub live: LiveMaps,
     windows: Mutex<WalWindows>,
@@ -287,8 +289,10 @@ impl PageStore {
             };
             known.ancestors.insert(id, ancestor);
         }
+        let files = Arc::new(OpenFiles::new());
         let core = Arc::new(Core {
-            cache: LayerCache::new(settings.layer_cache, settings.block_cache),
+            cache: LayerCache::new(settings.layer_cache, settings.block_cache, Arc::clone(&files)),
+            files,
             chunks: Chunks::default(),
             live: LiveMaps::default(),
             windows: Mutex::new(WalWindows {
@@ -476,7 +480,7 @@ impl PageStore {
 
     /// Forgets what is in memory of an object whose file was replaced.
     pub fn forget_object(&self, id: ObjectId) {
-        self.registry.core.cache.forget(LayerId(id));
+        self.registry.core.cache.forget(self.objects(), LayerId(id));
     }
 
     /// Returns the sizes that the store works with.

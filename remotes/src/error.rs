@@ -1,7 +1,7 @@
 //! What can go wrong, one variant for each decision that a caller can take.
 
 use neon_transport::TransportError;
-use neon_types::{CommitId, ObjectId, Position};
+use neon_types::{CommitId, ObjectId, Position, RefNameError};
 
 use crate::wire::DecodeError;
 use crate::{Part, Refusal};
@@ -53,9 +53,12 @@ pub enum LocalError {
     /// What a peer says contradicts what is here, or itself.
     #[error("{0}")]
     Contradiction(String),
-    /// The conversation that it was for is over.
-    #[error("the work was interrupted")]
-    Interrupted,
+    /// A limit of this repository or its host is reached.
+    #[error("{0}")]
+    Limit(String),
+    /// Nobody waits for the result any more.
+    #[error("stopped, because nobody waits for it any more")]
+    Stopped,
     /// Anything else: disk full, broken store...
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -73,6 +76,9 @@ impl From<std::io::Error> for LocalError {
         LocalError::Other(Box::new(error))
     }
 }
+
+/// What to do when a branch cannot have its name there.
+pub const NAME_HINT: &str = "name it otherwise there: ORIGIN:OTHER";
 
 /// Why a push, pull, fetch or clone did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +139,9 @@ pub enum RemoteError {
         /// Ours.
         ours: u16,
     },
+    /// The command names a branch that cannot be.
+    #[error(transparent)]
+    Name(#[from] RefNameError),
     /// The command is not one that this half serves.
     #[error("unknown command '{0}'")]
     Command(String),
@@ -160,6 +169,7 @@ impl RemoteError {
             }
             RemoteError::Transport(error) => error.hint().unwrap_or_default(),
             RemoteError::Local(LocalError::Damaged { .. }) => "run 'neon fsck'".to_owned(),
+            RemoteError::Name(_) => NAME_HINT.to_owned(),
             RemoteError::Local(_) | RemoteError::Protocol(_) | RemoteError::Command(_) => String::new(),
         }
     }
@@ -171,6 +181,7 @@ impl From<LocalError> for RemoteError {
             LocalError::Moved { branch, now } => Refusal::Moved { branch, head: now }.into(),
             LocalError::EndpointRuns { branch } => Refusal::EndpointRuns { branch }.into(),
             LocalError::Settings { branch, names } => Refusal::Settings { branch, names }.into(),
+            LocalError::Limit(what) => Refusal::Limit { what }.into(),
             LocalError::NotReadable { position, missing } => {
                 Refusal::NotReadable { position, missing }.into()
             }

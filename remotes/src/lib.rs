@@ -11,6 +11,8 @@ pub mod decide;
 mod error;
 pub mod history;
 pub mod ladder;
+mod meter;
+mod names;
 mod objects;
 mod offer;
 mod options;
@@ -32,10 +34,12 @@ pub mod wire;
 
 pub use command::Command;
 pub use decide::Direction;
-pub use error::{LocalError, RemoteError};
+pub use error::{LocalError, NAME_HINT, RemoteError};
+pub use meter::Meter;
+pub use names::Skipped;
 pub use neon_objects::Fork as Step;
 pub use objects::{Fetched, ObjectSink, Objects, perform_fetch_objects};
-pub use options::{Options, Progress, ProgressFn};
+pub use options::{Gate, Options, Progress, ProgressFn};
 pub use part::{MAX_PART, MAX_PARTS, Part, PartKind, PlannedPart};
 pub use plan::{Acceptance, Keeps, Plan, PlanRequest, Volume, stretches};
 pub use possession::{

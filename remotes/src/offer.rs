@@ -6,11 +6,10 @@ use std::sync::Arc;
 use neon_objects::Commit;
 use neon_types::{CommitId, Lsn, Position, TimelineId};
 
-use crate::talk::Meter;
 use crate::wire::{Flags, Holdings, Offer};
 use crate::{
-    Acceptance, Catalog, Keeps, LocalError, MAX_PARTS, MAX_TIMELINES, Options, Part, PartKind, PlanRequest,
-    Refusal, RemoteError, Sink, Source, history, ladder, stretches,
+    Acceptance, Catalog, Keeps, LocalError, MAX_PARTS, MAX_TIMELINES, Meter, Options, Part, PartKind,
+    PlanRequest, Refusal, RemoteError, Sink, Source, history, ladder, stretches,
 };
 
 /// Transfers up to this many bytes are sent without waiting for what the receiver has staged.
@@ -109,12 +108,11 @@ pub(crate) fn make(
         if dry_run {
             offer.volume.add(&planned.kind, planned.bytes);
         } else {
-            let part = source.prepare(planned)?;
+            meter.check()?;
+            let part = source.prepare(planned, meter)?;
             offer.volume.add(&part.kind, part.len);
             offer.parts.push(part);
-            if !meter.set(done, total) {
-                return Err(LocalError::Interrupted.into());
-            }
+            meter.set(done, total);
         }
     }
     offer.flags.extra = !dry_run && offer.volume.bytes <= EAGER;
@@ -187,6 +185,12 @@ pub(crate) fn staged(sink: &dyn Sink, parts: &[Part]) -> Result<Vec<u64>, LocalE
         .collect()
 }
 
+/// Returns the bytes that are still to come.
+pub(crate) fn missing(parts: &[Part], staged: &[u64]) -> u64 {
+    let missing = parts.iter().zip(staged).map(|(part, staged)| part.len - staged);
+    missing.fold(0, u64::saturating_add)
+}
+
 /// Takes in what was staged and checks that nothing is missing below the target.
 pub(crate) fn accept(
     sink: &dyn Sink,
@@ -202,7 +206,7 @@ pub(crate) fn accept(
         parts: offer.parts,
     };
     check_parents(sink, target, &acceptance, offer.left_out)?;
-    Ok(sink.accept(&acceptance, &mut |done, total| meter.set(done, total))?)
+    Ok(sink.accept(&acceptance, meter)?)
 }
 
 /// Checks that every commit that was sent leads to others that are here, or were left out by name.

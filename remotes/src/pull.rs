@@ -12,7 +12,9 @@ use crate::push::{count_there, hear_hello, side};
 use crate::receive::{Received, accept, receive};
 use crate::talk::Talk;
 use crate::wire::{Flags, Hello, Listed, Message, Motion, Pull, VERSION};
-use crate::{BranchMove, Identity, Options, Refusal, RemoteError, Sink, Volume, history};
+use crate::{
+    BranchMove, Identity, LocalError, Options, Refusal, RemoteError, Sink, Skipped, Volume, history, names,
+};
 
 /// What is to be pulled where.
 #[derive(Clone, Debug)]
@@ -102,6 +104,8 @@ pub struct FetchOutcome {
     pub peer: Identity,
     /// The branches, by name.
     pub branches: Vec<FetchedBranch>,
+    /// Branches there whose names cannot be kept here.
+    pub skipped: Vec<Skipped>,
     /// Bytes of all our messages.
     pub wire_sent: u64,
     /// Bytes of all their messages.
@@ -198,7 +202,9 @@ async fn pull(
                 divergence.incoming_transactions = count_there(talk, theirs.id, common).await?;
                 let commit = Arc::clone(&current.commit);
                 divergence.current_transactions = talk
-                    .ask(move || sink.transactions(&commit.path, commit.position.lsn, common))
+                    .work(move |meter| {
+                        Ok(sink.transactions(&commit.path, commit.position.lsn, common, meter)?)
+                    })
                     .await?;
             }
             return Err(refusal.into());
@@ -215,9 +221,10 @@ async fn pull(
                     new: theirs.id,
                     direction: Direction::Pull,
                     force: request.force,
+                    who: talk.options.who.clone(),
                 };
                 outcome.motion = talk
-                    .work(move |_| move_branch(sink.as_ref(), &step, motion))
+                    .work(move |_| move_branch(sink.as_ref(), &step, motion, || Ok(())))
                     .await?;
                 if outcome.motion != Motion::Stay {
                     outcome.head = Some(theirs.id);
@@ -229,13 +236,19 @@ async fn pull(
     Ok(outcome)
 }
 
-/// Moves a branch as decided; at an equal position only now is it known whether the commits descend.
-pub(crate) fn move_branch(sink: &dyn Sink, step: &BranchMove, motion: Motion) -> Result<Motion, RemoteError> {
+/// Moves a branch as decided; at an equal position only now is it known whether the commits descend. `last_look` is asked right before.
+pub(crate) fn move_branch(
+    sink: &dyn Sink,
+    step: &BranchMove,
+    motion: Motion,
+    last_look: impl FnOnce() -> Result<(), LocalError>,
+) -> Result<Motion, RemoteError> {
     if let (Motion::Recommit, Some(current)) = (motion, step.expect)
         && !history::descends(sink, step.new, current)?
     {
         return Ok(Motion::Stay);
     }
+    last_look()?;
     sink.move_branch(step)?;
     Ok(motion)
 }
@@ -253,6 +266,7 @@ async fn fetch(
     let mut outcome = FetchOutcome {
         peer: hello.identity.clone(),
         branches: Vec::new(),
+        skipped: Vec::new(),
         wire_sent: 0,
         wire_received: 0,
     };
@@ -268,6 +282,8 @@ async fn fetch(
                 Message::Branches(listed) => listed,
                 other => return Err(talk.unexpected(&other)),
             };
+            let (listed, skipped) = names::part(listed);
+            outcome.skipped = skipped;
             outcome.branches = fetch_all(talk, &sink, listed, &ours, *dry_run).await?;
         }
     }

@@ -208,7 +208,7 @@ async fn count_both(
         let common = divergence.common;
         let (commit, current) = (Arc::clone(&target.commit), divergence.current.commit);
         divergence.incoming_transactions = talk
-            .ask(move || source.transactions(&commit.path, commit.position.lsn, common))
+            .work(move |meter| Ok(source.transactions(&commit.path, commit.position.lsn, common, meter)?))
             .await?;
         divergence.current_transactions = count_there(talk, current, common).await?;
     }

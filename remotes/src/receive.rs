@@ -3,6 +3,7 @@
 //! Disk work runs on one blocking thread, a few frames behind the network. Dropping the future ends it at the next frame; what
 //! was staged stays staged.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub(crate) struct Received {
     offer: Offer,
     /// What arrived of it.
     pub(crate) arrived: Volume,
+    /// The room that the host admitted it to, until it is taken in.
+    _room: Option<Box<dyn Any + Send>>,
 }
 
 impl Received {
@@ -63,16 +66,25 @@ pub(crate) async fn receive(
     }
     compare_ladders(talk, sink, target, &offer).await?;
     if dry_run {
-        let arrived = Volume::default();
-        return Ok(Received { offer, arrived });
+        return Ok(Received {
+            offer,
+            arrived: Volume::default(),
+            _room: None,
+        });
     }
     let parts: Arc<[Part]> = Arc::from(offer.parts.as_slice());
     let mut arrived = Volume::default();
+    let mut room = None;
     for attempt in 0.. {
         let staged = {
             let (sink, parts) = (Arc::clone(sink), Arc::clone(&parts));
             talk.ask(move || offer::staged(sink.as_ref(), &parts)).await?
         };
+        if room.is_none() && talk.options.gate.is_some() {
+            // Whoever decides may look at the disk.
+            let (options, missing) = (talk.options.clone(), offer::missing(&parts, &staged));
+            room = talk.work(move |_| Ok(options.admit(missing)?)).await?;
+        }
         if attempt > 0 || !offer.flags.extra {
             talk.say(&Message::Have(staged.clone())).await?;
         }
@@ -84,7 +96,11 @@ pub(crate) async fn receive(
             Some(error) => return Err(error),
         }
     }
-    Ok(Received { offer, arrived })
+    Ok(Received {
+        offer,
+        arrived,
+        _room: room,
+    })
 }
 
 /// Takes in what was received. The conversation can go on after an error.
@@ -96,7 +112,8 @@ pub(crate) async fn accept(
 ) -> Result<(), RemoteError> {
     talk.enter(Phase::Accepting);
     let (sink, target) = (Arc::clone(sink), target.clone());
-    talk.work(move |meter| offer::accept(sink.as_ref(), &target, received.offer, meter))
+    let Received { offer, _room, .. } = received;
+    talk.work(move |meter| offer::accept(sink.as_ref(), &target, offer, meter))
         .await
 }
 

@@ -151,7 +151,8 @@ impl Refusal {
             Refusal::Settings { .. } => {
                 "pull first; where both sides set the same, ALTER SYSTEM makes it equal; or --force to drop what is set there".to_owned()
             }
-            Refusal::Limit { .. } | Refusal::NotAllowed { .. } => String::new(),
+            Refusal::Limit { .. } => "send less, or ask whoever runs the other side to allow more".to_owned(),
+            Refusal::NotAllowed { .. } => String::new(),
         }
     }
 }

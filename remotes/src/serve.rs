@@ -168,7 +168,8 @@ async fn push(
         talk.say(&Message::Holdings(holdings)).await?;
     }
     let received = receive(talk, &sink, &target, flags.dry_run).await?;
-    served.volume = received.arrived;
+    let arrived = received.arrived;
+    served.volume = arrived;
     if !flags.dry_run {
         accept(talk, &sink, &target, received).await?;
     }
@@ -183,9 +184,14 @@ async fn push(
             new: id,
             direction: Direction::Push,
             force: flags.force,
+            who: talk.options.who.clone(),
         };
-        talk.work(move |_| move_branch(sink.as_ref(), &step, motion))
-            .await?
+        let gate = talk.options.gate.clone();
+        talk.work(move |_| {
+            let last_look = || gate.map_or(Ok(()), |gate| gate.moves(&step, &arrived));
+            move_branch(sink.as_ref(), &step, motion, last_look)
+        })
+        .await?
     };
     served.motion = Some(motion);
     let head = if flags.dry_run || motion == Motion::Stay {
@@ -255,12 +261,12 @@ async fn count<C: Catalog + ?Sized + 'static>(
     target: Target,
     since: Position,
 ) -> Result<Option<u64>, RemoteError> {
-    talk.ask(move || {
+    talk.work(move |meter| {
         let commit = &target.commit;
         if !commit.line().passes(&since) {
             return Ok(None);
         }
-        catalog.transactions(&commit.path, commit.position.lsn, since)
+        Ok(catalog.transactions(&commit.path, commit.position.lsn, since, meter)?)
     })
     .await
 }

@@ -1,10 +1,12 @@
 //! What the protocol asks of the repository that receives.
 
+use std::sync::Arc;
+
 use neon_objects::Commit;
 use neon_types::{CommitId, Lsn};
 
 use crate::decide::Direction;
-use crate::{Acceptance, Catalog, LocalError, Part, Possession, Step, TimelineFacts};
+use crate::{Acceptance, Catalog, LocalError, Meter, Part, Possession, Step, TimelineFacts};
 
 /// Moves a branch by compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct BranchMove {
     pub direction: Direction,
     /// Something may be dropped.
     pub force: bool,
+    /// For the reflog, who moves it: `Name <mail>`; none: whoever runs this program.
+    pub who: Option<Arc<str>>,
 }
 
 impl BranchMove {
@@ -55,15 +59,11 @@ pub trait Sink: Catalog {
     /// Takes verified parts in: tries them beside what is held, reads what they lead to, and when everything is as it must be, makes missing
     /// timelines, hangs layers, appends and indexes WAL. Nothing that is held already is replaced (law 6), and nothing is where an open or a
     /// listing would find it before. Called once per transfer, also when no part was missing.
-    /// `progress` is told (done, total) in bytes or parts, whatever the work is counted in, and returns false when nobody waits any more.
+    /// `meter` is told (done, total) in bytes or parts, whatever the work is counted in, and is asked again and again whether to go on.
     ///
     /// Errors: [`LocalError::NotReadable`] when the position would not be fully readable afterwards, [`LocalError::Contradiction`] when it
-    /// is not what was claimed, [`LocalError::Interrupted`].
-    fn accept(
-        &self,
-        acceptance: &Acceptance,
-        progress: &mut dyn FnMut(u64, u64) -> bool,
-    ) -> Result<(), LocalError>;
+    /// is not what was claimed, [`LocalError::Stopped`].
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError>;
 
     /// Moves a branch. What our own branch has set stays set in a pull. Errors: [`LocalError::Moved`] when it is not where it must be,
     /// [`LocalError::EndpointRuns`], [`LocalError::Settings`].

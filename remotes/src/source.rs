@@ -8,7 +8,7 @@ use std::io::Read;
 use neon_objects::Commit;
 use neon_types::{CommitId, Lsn, Position, RepoId, TimelineId};
 
-use crate::{Ladder, LocalError, Objects, Part, Plan, PlanRequest, PlannedPart, Step};
+use crate::{Ladder, LocalError, Meter, Objects, Part, Plan, PlanRequest, PlannedPart, Step};
 
 /// Who a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +61,14 @@ pub trait Catalog: Send + Sync {
     fn ladders(&self, path: &[Step], end: Lsn) -> Result<Vec<Ladder>, LocalError>;
 
     /// Returns the number of transactions committed on the path to `end` after `since`, which lies on it; none when that
-    /// cannot be told cheaply.
-    fn transactions(&self, path: &[Step], end: Lsn, since: Position) -> Result<Option<u64>, LocalError>;
+    /// cannot be told cheaply. `meter` is asked whether to go on.
+    fn transactions(
+        &self,
+        path: &[Step],
+        end: Lsn,
+        since: Position,
+        meter: &Meter,
+    ) -> Result<Option<u64>, LocalError>;
 }
 
 /// The repository that sends.
@@ -75,8 +81,8 @@ pub trait Source: Catalog + Objects {
     fn plan(&self, request: &PlanRequest) -> Result<Plan, LocalError>;
 
     /// Makes the bytes of a planned part exist and returns its name and length. Deterministic: the same range of the same
-    /// object gives the same id.
-    fn prepare(&self, part: &PlannedPart) -> Result<Part, LocalError>;
+    /// object gives the same id. `meter` is asked whether to go on.
+    fn prepare(&self, part: &PlannedPart, meter: &Meter) -> Result<Part, LocalError>;
 
     /// Opens the bytes of a part that this source prepared, from `offset` on; never asked for a commit. The reader must give
     /// `part.len - offset` bytes.

@@ -1,7 +1,6 @@
 //! One side of a conversation: messages over a channel, with patience, beats, and a proper farewell.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use neon_types::with_causes;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::meter::{Meter, Waiting};
 use crate::wire::{Beat, FailKind, Failure, MAX_MESSAGE, Message, Phase};
 use crate::{LocalError, Options, Progress, Refusal, RemoteError};
 
@@ -18,32 +18,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often our own listener hears of blocking work.
 const REPORT: Duration = Duration::from_millis(200);
-
-/// How far blocking work is, shared with the thread that does it.
-#[derive(Debug, Default)]
-pub(crate) struct Meter {
-    done: AtomicU64,
-    total: AtomicU64,
-    over: AtomicBool,
-}
-
-impl Meter {
-    /// Says how far the work is; false when nobody waits for it any more.
-    pub(crate) fn set(&self, done: u64, total: u64) -> bool {
-        self.done.store(done, Ordering::Relaxed);
-        self.total.store(total, Ordering::Relaxed);
-        !self.over.load(Ordering::Relaxed)
-    }
-}
-
-/// Tells blocking work that nobody waits for it, when the conversation ends before it does.
-struct Waiting(Arc<Meter>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.over.store(true, Ordering::Relaxed);
-    }
-}
 
 /// A channel that speaks messages.
 #[derive(Debug)]
@@ -231,16 +205,16 @@ impl Talk {
         }
     }
 
-    /// Does blocking work on its own thread and tells the other side now and then that we are alive. When this future is dropped, or the
-    /// other side is gone, [`Meter::set`] says so, and the result is lost.
+    /// Does blocking work on its own thread and tells the other side now and then that we are alive. When this future is dropped, the work
+    /// is told so by its meter, and its result is lost.
     pub(crate) async fn work<T, F>(&mut self, work: F) -> Result<T, RemoteError>
     where
         T: Send + 'static,
         F: FnOnce(&Meter) -> Result<T, RemoteError> + Send + 'static,
     {
         let meter = Arc::new(Meter::default());
-        let _waiting = Waiting(Arc::clone(&meter));
         let theirs = Arc::clone(&meter);
+        let _waiting = Waiting(Arc::clone(&meter));
         let mut work = spawn_blocking(move || work(&theirs));
         let mut quiet = Duration::ZERO;
         let tick = REPORT.min(self.options.beat);
@@ -249,10 +223,11 @@ impl Talk {
                 Ok(Ok(result)) => return result,
                 Ok(Err(panicked)) => return Err(LocalError::other(panicked).into()),
                 Err(_) => {
+                    let (done, total) = meter.get();
                     let beat = Beat {
                         phase: self.phase,
-                        done: meter.done.load(Ordering::Relaxed),
-                        total: meter.total.load(Ordering::Relaxed),
+                        done,
+                        total,
                     };
                     self.report(beat);
                     quiet += tick;
@@ -324,9 +299,10 @@ fn farewell(error: &RemoteError) -> Option<Message> {
         RemoteError::Refused(refusal) => return Some(Message::Refused(refusal.clone())),
         RemoteError::Cut { .. } | RemoteError::Silent { .. } | RemoteError::Transport(_) => return None,
         RemoteError::Damaged { index, .. } => FailKind::Damaged(*index),
-        RemoteError::Protocol(_) | RemoteError::Version { .. } | RemoteError::Command(_) => {
-            FailKind::Protocol
-        }
+        RemoteError::Protocol(_)
+        | RemoteError::Version { .. }
+        | RemoteError::Command(_)
+        | RemoteError::Name(_) => FailKind::Protocol,
         RemoteError::Local(_) | RemoteError::Peer { .. } => FailKind::Other,
     };
     Some(Message::Failed(Failure {

@@ -5,14 +5,19 @@ use std::collections::hash_map::Entry;
 
 use neon_objects::ancestry::{self, Relation};
 use neon_objects::{Commit, Expect, RefEdit};
-use neon_types::{CommitId, Lsn, Position, RefName};
+use neon_types::{CommitId, Lsn, ObjectId, Position, RefName, with_causes};
 
 use crate::api;
 use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::parents::Heads;
-use crate::repository::{Repository, branch_ref};
+use crate::repository::{Repository, branch_ref, new_branch_ref};
 use crate::resolve::Target;
+
+/// Returns what stands in for a commit that is not known.
+pub(crate) fn no_commit() -> CommitId {
+    CommitId(ObjectId::from_bytes([0; 32]))
+}
 
 impl Repository {
     /// Returns the branches with their heads, by name.
@@ -21,55 +26,94 @@ impl Repository {
         Ok(refs.into_iter().map(|(name, id)| (name.short(), id)).collect())
     }
 
-    /// Lists the branches.
+    /// Lists the branches. One that cannot be read is marked.
     pub(crate) fn list_branches(&self) -> Result<Vec<api::Branch>> {
         let head = self.refs.head()?;
         let config = self.config()?;
-        let mut commits: HashMap<CommitId, Commit> = HashMap::new();
-        let names = self.heads()?;
-        for (_, id) in &names {
-            if !commits.contains_key(id) {
-                commits.insert(*id, self.commit(*id)?);
-            }
+        let (names, damaged) = self.refs.survey("refs/heads/")?;
+        let mut commits: HashMap<CommitId, Result<Commit>> = HashMap::new();
+        for id in names.values() {
+            commits.entry(*id).or_insert_with(|| self.commit(*id));
         }
-        let branches = names
+        let readable = names.iter().filter_map(|(name, id)| {
+            let commit = commits.get(id)?.as_ref().ok()?;
+            Some((name.short(), *id, commit))
+        });
+        let readable: Vec<(String, CommitId, &Commit)> = readable.collect();
+        let lines = readable
             .iter()
-            .filter_map(|(name, id)| Some((name, id, commits.get(id)?)));
-        let lines = branches
-            .clone()
             .map(|(name, _, commit)| (name.as_str(), commit.line()));
         let heads = Heads::new(lines, &head);
         let mut sizes: HashMap<Position, u64> = HashMap::new();
         let mut rows = Vec::new();
-        for (name, id, commit) in branches {
-            let place = self.durable_place(name, commit)?;
+        for (name, id, commit) in &readable {
             let (parent, fork_lsn) = heads.parent_of(name, commit.line()).unzip();
-            let size = match sizes.entry(place.position()) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(unknown) => *unknown.insert(self.size_at(&place)?),
-            };
-            let endpoint = self.endpoint_state(name)?;
             let upstream = config.upstream(name)?;
             let tracking = match &upstream {
-                Some(upstream) => self.tracking(&upstream.origin, &upstream.branch, commit)?,
+                Some(upstream) => self
+                    .tracking(&upstream.origin, &upstream.branch, commit)
+                    .ok()
+                    .flatten(),
                 None => None,
             };
-            rows.push(api::Branch {
-                name: name.clone(),
-                head: *name == head,
-                commit: *id,
+            let mut row = api::Branch {
                 timeline: commit.position.timeline,
                 lsn: commit.position.lsn,
                 parent: parent.map(str::to_owned),
                 fork_lsn,
-                endpoint: endpoint.as_ref().map(|state| state.state.clone()),
-                port: endpoint.map(|state| state.port),
-                size,
                 upstream: upstream.map(|upstream| format!("{}/{}", upstream.origin, upstream.branch)),
                 tracking,
+                ..api::Branch::named(name, *id, *name == head)
+            };
+            if let Err(error) = self.fill_in(&mut row, commit, &mut sizes) {
+                row.damaged = Some(with_causes(&error));
+            }
+            rows.push(row);
+        }
+        for (name, id) in &names {
+            if let Some(Err(error)) = commits.get(id) {
+                let name = name.short();
+                rows.push(api::Branch {
+                    damaged: Some(with_causes(error)),
+                    ..api::Branch::named(&name, *id, name == head)
+                });
+            }
+        }
+        for name in damaged {
+            let last = self.last_logged(&name).unwrap_or_else(no_commit);
+            let short = name.short();
+            rows.push(api::Branch {
+                damaged: Some(format!("the file of {name} is damaged")),
+                ..api::Branch::named(&short, last, short == head)
             });
         }
+        rows.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(rows)
+    }
+
+    /// Fills in what is asked of the branch's pages and endpoint.
+    fn fill_in(
+        &self,
+        row: &mut api::Branch,
+        commit: &Commit,
+        sizes: &mut HashMap<Position, u64>,
+    ) -> Result<()> {
+        if let Some(endpoint) = self.endpoint_state(&row.name)? {
+            row.endpoint = Some(endpoint.state);
+            row.port = Some(endpoint.port);
+        }
+        let place = self.durable_place(&row.name, commit)?;
+        row.size = match sizes.entry(place.position()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(self.size_at(&place)?),
+        };
+        Ok(())
+    }
+
+    /// Returns what the log of a ref says that it named last.
+    pub(crate) fn last_logged(&self, name: &RefName) -> Option<CommitId> {
+        let log = self.refs.read_reflog(name).ok()?;
+        log.last().and_then(|entry| entry.new)
     }
 
     /// Returns how `commit` stands to a branch of an origin as it was last fetched.
@@ -109,7 +153,7 @@ impl Repository {
 
     /// Makes a branch at a revision. Of a running or stopped branch, what was acknowledged so far is taken in first.
     pub(crate) fn create_branch(&self, name: &str, rev: Option<&str>) -> Result<api::Moved> {
-        let new_ref = branch_ref(name)?;
+        let new_ref = new_branch_ref(name)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::BranchExists(name.to_owned()));
         }
@@ -139,7 +183,10 @@ impl Repository {
 
     /// Deletes a branch, unless its endpoint runs or, without `force`, only it holds some commit.
     pub(crate) fn delete_branch(&self, name: &str, force: bool) -> Result<api::Done> {
-        let (id, commit) = self.head_of(name)?;
+        let (id, commit) = match self.head_of(name) {
+            Err(error) if force && error.is_damage() => return self.delete_damaged_branch(name),
+            head => head?,
+        };
         if self.endpoint_is_running(name)? {
             return Err(RepoError::EndpointRuns(name.to_owned()));
         }
@@ -151,7 +198,7 @@ impl Repository {
             if let Err(error) = self.take_in(name) {
                 tracing::warn!(
                     branch = name,
-                    error = neon_types::with_causes(&error),
+                    error = with_causes(&error),
                     "its tail cannot be taken in"
                 );
             }
@@ -193,12 +240,46 @@ impl Repository {
         })
     }
 
+    /// Deletes a branch whose ref or head cannot be read, HEAD's too: nothing else can be done with it.
+    fn delete_damaged_branch(&self, name: &str) -> Result<api::Done> {
+        if self.endpoint_is_running(name)? {
+            return Err(RepoError::EndpointRuns(name.to_owned()));
+        }
+        let full = branch_ref(name)?;
+        let last = self.refs.get(&full).ok().flatten();
+        let last = last.or_else(|| self.last_logged(&full));
+        let kept = self.remove_endpoint(name)?;
+        self.forget_name(name)?;
+        self.move_refs(
+            &[RefEdit {
+                name: full,
+                expect: Expect::Any,
+                new: None,
+            }],
+            "branch: deleted, damaged",
+        )?;
+        self.forget_retention(name)?;
+        let was = last.map_or_else(String::new, |last| {
+            format!(" (it was at commit {})", last.short())
+        });
+        Ok(api::Done {
+            notes: [format!("deleted branch {name}, which was damaged{was}")]
+                .into_iter()
+                .chain(kept)
+                .collect(),
+        })
+    }
+
     /// Takes the branch's name off the timelines that were written under it: a new branch of that name, made where the old one had been,
     /// must not go on with what was deleted.
     fn forget_name(&self, branch: &str) -> Result<()> {
         for id in self.pages.list() {
-            let timeline = self.timeline(id)?;
-            if timeline.state().branch.as_deref() == Some(branch) {
+            // One that cannot be read goes on with nobody.
+            let named = self
+                .pages
+                .state_of(id)
+                .is_ok_and(|state| state.branch.as_deref() == Some(branch));
+            if named && let Ok(timeline) = self.timeline(id) {
                 timeline.update_state(|state| state.branch = None)?;
             }
         }
@@ -212,7 +293,9 @@ impl Repository {
             if matches!(&name, RefName::Branch(other) if other == branch) {
                 continue;
             }
-            let other = self.commit(id)?;
+            let Ok(other) = self.commit(id) else {
+                continue;
+            };
             let shared = match ancestry::relation(place.line(), other.line()) {
                 Relation::Equal | Relation::Ancestor => return Ok(None),
                 Relation::Descendant => Some(other.position.lsn),
@@ -228,7 +311,7 @@ impl Repository {
     /// Renames a branch, with its endpoint, timeline, upstream and HEAD.
     pub(crate) fn rename_branch(&self, old: &str, new: &str) -> Result<api::Done> {
         let (id, commit) = self.head_of(old)?;
-        let new_ref = branch_ref(new)?;
+        let new_ref = new_branch_ref(new)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::BranchExists(new.to_owned()));
         }

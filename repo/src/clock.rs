@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use neon_objects::durable;
+use neon_types::{checked_text, with_causes, with_checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -72,21 +73,34 @@ impl Clock {
 fn look(neon_dir: &Path, world: &dyn World, fresh: i64) -> Result<Clock> {
     let path = neon_dir.join(FILE);
     // A file that is missing or cannot be understood vouches for nothing: times count from now.
-    let before: Option<Seen> = std::fs::read_to_string(&path)
-        .ok()
-        .and_then(|text| toml_edit::de::from_str(&text).ok());
+    let before = std::fs::read(&path).ok().and_then(|bytes| read(&bytes));
     let seen = after(before.as_ref(), world.now(), world.boot());
     let known = before.is_some_and(|before| {
         before.since == seen.since && (0..fresh).contains(&seen.seen.saturating_sub(before.seen))
     });
     if !known {
         let text = toml_edit::ser::to_string(&seen).unwrap_or_default();
-        durable::replace(&path, text.as_bytes(), 0o600)?;
+        if let Err(error) = durable::replace(&path, with_checksum(&text).as_bytes(), 0o600) {
+            // A full disk, say. What was remembered before still tells a jump.
+            tracing::warn!(
+                error = with_causes(&error),
+                "what the clock says cannot be remembered"
+            );
+        }
     }
     Ok(Clock {
         now: seen.seen,
         since: seen.since,
     })
+}
+
+fn read(bytes: &[u8]) -> Option<Seen> {
+    toml_edit::de::from_str(checked_text(bytes).ok()?).ok()
+}
+
+/// Returns true when the file is there and cannot be understood.
+pub(crate) fn is_damaged(neon_dir: &Path) -> bool {
+    std::fs::read(neon_dir.join(FILE)).is_ok_and(|bytes| read(&bytes).is_none())
 }
 
 /// Returns what is to be remembered of a look at `now`.

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use neon_objects::{Expect, RefEdit, Upstream};
-use neon_types::RefName;
+use neon_types::{RefName, RepoId};
 
 use crate::api::{ApiError, Clone, Made, ProgressSink};
 use crate::error::{RepoError, Result};
-use crate::repository::{OpenOptions, Repository, branch_ref};
-use crate::transfer::{absolute, check_reachable};
+use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
+use crate::transfer::{absolute, check_reachable, tell_skipped};
 use crate::unfinished::{self, Making, Unfinished};
 
 /// Name of the origin that a clone comes from.
@@ -25,14 +25,15 @@ pub fn clone(
     clone_or_fail(&request, &options, runtime, progress).map_err(ApiError::from)
 }
 
-/// Makes a repository without history, for the first push to it.
+/// Makes a repository without history and with that id, for the first push to it.
 pub fn create_empty(
     directory: &Path,
+    id: RepoId,
     options: &OpenOptions,
     runtime: &tokio::runtime::Handle,
 ) -> std::result::Result<Repository, ApiError> {
     let make = || -> Result<Repository> {
-        Unfinished::begin(directory, &Making::Anew, options)?.finish()?;
+        Unfinished::begin_with(directory, id, &Making::Anew, options)?.finish()?;
         Repository::open(&directory.join(".neon"), options.clone(), runtime)
     };
     make().map_err(ApiError::from)
@@ -45,6 +46,9 @@ fn clone_or_fail(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made> {
     neon_compute::refuse_root()?;
+    if let Some(branch) = &request.branch {
+        new_branch_ref(branch)?;
+    }
     let uri = absolute(&request.uri, options.caller.directory());
     // A wrong address leaves nothing behind.
     check_reachable(&uri)?;
@@ -101,6 +105,7 @@ fn fetch(
         };
         return Err(neon_remotes::RemoteError::from(reason).into());
     }
+    tell_skipped(&outcome.skipped, ORIGIN, progress);
     let mut edits = Vec::new();
     let mut notes = Vec::new();
     for fetched in &outcome.branches {

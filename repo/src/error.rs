@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use neon_compute::ComputeError;
 use neon_objects::ObjectsError;
+use neon_pagestore::PageStoreError;
 use neon_pagestore::import::ImportError;
 use neon_remotes::{LocalError, RemoteError};
 use neon_transport::TransportError;
@@ -268,6 +269,57 @@ impl RepoError {
         }
     }
 
+    /// Returns true when something that is stored here is damaged or missing: others need not be.
+    pub(crate) fn is_damage(&self) -> bool {
+        let of_objects = |error: &ObjectsError| {
+            matches!(
+                error,
+                ObjectsError::Missing(_)
+                    | ObjectsError::Damaged { .. }
+                    | ObjectsError::TooLong { .. }
+                    | ObjectsError::BadCommit(_)
+                    | ObjectsError::NotACommit(_)
+                    | ObjectsError::DamagedRef { .. }
+                    | ObjectsError::DamagedLog { .. }
+            )
+        };
+        match self {
+            RepoError::Damaged { .. } => true,
+            RepoError::Objects(error) | RepoError::Pages(PageStoreError::Objects(error)) => of_objects(error),
+            RepoError::Pages(error) => matches!(
+                error,
+                PageStoreError::DamagedLayer { .. }
+                    | PageStoreError::DamagedMap { .. }
+                    | PageStoreError::DamagedState { .. }
+                    | PageStoreError::Damaged { .. }
+                    | PageStoreError::NoSuchTimeline(_)
+                    | PageStoreError::NotReadable { .. }
+                    | PageStoreError::NoRecord(_)
+            ),
+            _ => false,
+        }
+    }
+
+    /// Returns true when the disk has no room.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        matches!(
+            self.io_cause(),
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        )
+    }
+
+    /// Returns the kind of the operating system's error that is the cause of it all.
+    fn io_cause(&self) -> Option<io::ErrorKind> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return Some(error.kind());
+            }
+            cause = error.source();
+        }
+        None
+    }
+
     /// Returns the error of this repository that a conversation with another ended with.
     fn own_cause(&self) -> Option<&RepoError> {
         match self {
@@ -445,21 +497,15 @@ const REDO_HINT: &str = "an extension changed pages with WAL records that only i
 
 /// Returns what to do when the cause of it all is that a file could not grow.
 fn room_hint(error: &RepoError) -> Option<&'static str> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                return Some("free disk space, then run the command again; nothing was lost");
-            }
-            Some(io::ErrorKind::FileTooLarge) => {
-                return Some(
-                    "raise the limit on the size of files (ulimit -f), then run the command again; nothing was lost",
-                );
-            }
-            _ => cause = error.source(),
-        }
+    match error.io_cause()? {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+            "free disk space ('neon gc --grace 0s' works on a full disk), then run the command again; nothing was lost",
+        ),
+        io::ErrorKind::FileTooLarge => Some(
+            "raise the limit on the size of files (ulimit -f), then run the command again; nothing was lost",
+        ),
+        _ => None,
     }
-    None
 }
 
 /// The command line asks for a password on these two.

@@ -84,11 +84,14 @@ impl Repository {
     pub(crate) fn open_timeline(&self, branch: &str, head: &Commit) -> Result<Option<Arc<Timeline>>> {
         let mut of_the_original = None;
         for id in self.pages.list() {
-            let timeline = self.timeline(id)?;
-            let state = timeline.state();
+            // One that cannot be read is not told to be this branch's; who has its directory knows.
+            let Ok(state) = self.pages.state_of(id) else {
+                continue;
+            };
             if state.branch.as_deref() != Some(branch) {
                 continue;
             }
+            let timeline = self.timeline(id)?;
             let path = self.path_of(&timeline)?;
             let continues = Line {
                 path: &path,

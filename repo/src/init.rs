@@ -5,6 +5,7 @@ use std::path::Path;
 
 use neon_compute::conf::Settings;
 use neon_compute::{InitOptions, Installation, ServerEnvironment};
+use neon_objects::owned::{self, Access, Owner};
 use neon_objects::{Environment, Expect, RefEdit, durable};
 use neon_pagestore::import;
 use neon_postgres::PgVersion;
@@ -14,6 +15,9 @@ use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::repository::{OpenOptions, Repository, branch_ref};
 use crate::unfinished::{FIRST_BRANCH, Making, Unfinished, password};
+
+/// Longest password that is read, bytes.
+const MAX_PASSWORD: u64 = 4096;
 
 /// Makes a repository in `request.directory`. What was begun is removed when it fails.
 pub fn init(
@@ -164,14 +168,13 @@ impl Repository {
     /// Returns the password of the superuser of this repository's endpoints.
     pub(crate) fn password(&self) -> Result<String> {
         let path = self.neon_dir.join("password");
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim_end().to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        match owned::read(&path, Owner::Us, Access::Secret, MAX_PASSWORD)? {
+            Some(text) => Ok(text.trim_end().to_owned()),
+            None => {
                 let password = password(self.world());
                 durable::replace(&path, format!("{password}\n").as_bytes(), 0o600)?;
                 Ok(password)
             }
-            Err(error) => Err(RepoError::io("read", path)(error)),
         }
     }
 }

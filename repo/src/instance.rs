@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use neon_objects::owned::{self, Access, Owner};
 use neon_objects::{WriterKey, durable};
 use neon_types::{ObjectId, RepoId, with_causes};
 
@@ -17,6 +18,8 @@ use crate::repository::Repository;
 use crate::world::{self, World};
 
 const FILE: &str = "instance";
+/// Longest one that is read, bytes.
+const MAX_FILE: u64 = 4096;
 
 /// Who writes in a directory, and who did before.
 pub(crate) struct Instance {
@@ -61,10 +64,10 @@ impl Instance {
         let path = neon_dir.join(FILE);
         let metadata = fs::metadata(neon_dir).map_err(RepoError::io("read", neon_dir))?;
         let place = format!("{}:{}", metadata.dev(), metadata.ino());
-        let before = match fs::read_to_string(&path) {
-            Ok(text) => Before::read(&text, &place),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Before::Nobody,
-            Err(error) => return Err(RepoError::io("read", path)(error)),
+        // Who can read the key is the writer.
+        let before = match owned::read(&path, Owner::Us, Access::Secret, MAX_FILE)? {
+            Some(text) => Before::read(&text, &place),
+            None => Before::Nobody,
         };
         let key = match &before {
             Before::Same(key) => key.clone(),

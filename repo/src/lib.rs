@@ -67,7 +67,9 @@ pub use error::RepoError;
 pub use init::{init, is_data_directory};
 /// Lengths of time and amounts of bytes as people write them.
 pub use neon_objects::config::span;
+/// Whose a file may be that decides what this program does.
+pub use neon_objects::owned;
 /// The redo oracle, for `neon dev oracle`.
 pub use neon_redo::oracle;
-pub use repository::{OpenOptions, Repository};
+pub use repository::{OpenOptions, Repository, check_ours};
 pub use transfer::REFUSED;

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use neon_objects::Commit;
 use neon_postgres::checkpoint::CheckpointState;
-use neon_types::CommitId;
+use neon_types::{CommitId, Lsn, TimelineId, with_causes};
 
 use crate::api;
-use crate::error::Result;
+use crate::error::{RepoError, Result};
 use crate::history::Place;
 use crate::naming::spelled_out;
 use crate::repository::Repository;
@@ -32,7 +32,13 @@ impl Repository {
             if !rows.is_empty() && !self.objects.contains(id.0) {
                 continue;
             }
-            let commit = self.commit(id)?;
+            let commit = match self.commit(id) {
+                Err(error) if !rows.is_empty() && error.is_damage() => {
+                    rows.push(damaged_row(id, &error, &refs));
+                    continue;
+                }
+                commit => commit?,
+            };
             queue.extend(commit.parents.iter().rev());
             rows.push(row(id, &commit, &refs));
         }
@@ -87,6 +93,26 @@ impl Repository {
             names.entry(id).or_default().push(shown);
         }
         Ok(names)
+    }
+}
+
+/// Stands in for a commit that cannot be read; what it followed on is not known.
+fn damaged_row(id: CommitId, error: &RepoError, refs: &HashMap<CommitId, Vec<String>>) -> api::Commit {
+    api::Commit {
+        id,
+        timeline: TimelineId([0; 16]),
+        lsn: Lsn::INVALID,
+        parents: Vec::new(),
+        refs: refs.get(&id).cloned().unwrap_or_default(),
+        author: String::new(),
+        time: String::new(),
+        message: format!("(damaged: {})", with_causes(error)),
+        pg_version_num: 0,
+        system_id: 0,
+        last_transaction_time: None,
+        size: None,
+        path: Vec::new(),
+        wal_segments: 0,
     }
 }
 

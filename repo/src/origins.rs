@@ -64,11 +64,14 @@ impl Repository {
             };
             let renamed = neon_types::RefName::origin(new, branch)
                 .map_err(|error| RepoError::refused(error.to_string(), "choose another name"))?;
-            edits.push(RefEdit {
-                name: renamed,
-                expect: Expect::Any,
-                new: Some(id),
-            });
+            // A name that may not be given any more does not come along: its branch would not be fetched again either.
+            if renamed.check_new().is_ok() {
+                edits.push(RefEdit {
+                    name: renamed,
+                    expect: Expect::Any,
+                    new: Some(id),
+                });
+            }
             edits.push(RefEdit {
                 name,
                 expect: Expect::Any,

@@ -8,11 +8,11 @@ use neon_objects::{Commit, Expect, ObjectsError, RefEdit, Staging, Used};
 use neon_pagestore::{PageStoreError, SlicePart};
 use neon_remotes::{
     Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, MAX_ATTESTATIONS,
-    Options, Part, PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads, RemoteError,
-    Sink, Source, Step, TimelineFacts, stretches,
+    Meter, Options, Part, PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads,
+    RemoteError, Sink, Source, Step, TimelineFacts, stretches,
 };
 use neon_transport::Channel;
-use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId};
+use neon_types::{CommitId, LayerId, Lsn, LsnRange, Position, TimelineId, with_causes};
 
 use crate::error::RepoError;
 use crate::history::Place;
@@ -50,10 +50,19 @@ impl Catalog for Repository {
         let mut roots = Vec::new();
         let mut system_id = 0;
         for id in self.pages.list() {
-            let timeline = self.pages.get(id).map_err(pages)?;
-            if timeline.ancestor().is_none() && timeline.is_held() {
-                roots.push(id);
-                system_id = timeline.state().system_id;
+            let state = self.pages.state_of(id);
+            if !state.is_ok_and(|state| state.ancestor.is_none()) {
+                continue;
+            }
+            match self.pages.get(id) {
+                Ok(timeline) if timeline.is_held() => {
+                    roots.push(id);
+                    system_id = timeline.state().system_id;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(timeline = %id, error = with_causes(&error), "a history cannot be read");
+                }
             }
         }
         let head = self.refs.head().map_err(objects)?;
@@ -69,6 +78,15 @@ impl Catalog for Repository {
     fn branches(&self) -> Local<Vec<(String, Branch)>> {
         let mut branches = Vec::new();
         for (name, head) in self.heads()? {
+            if let Err(error) = Repository::commit(self, head) {
+                // Others can still be had.
+                tracing::error!(
+                    branch = name,
+                    error = with_causes(&error),
+                    "a branch cannot be served"
+                );
+                continue;
+            }
             let running = self.endpoint_is_running(&name)?;
             branches.push((name, Branch { head, running }));
         }
@@ -127,7 +145,7 @@ impl Catalog for Repository {
         Ok(ladders)
     }
 
-    fn transactions(&self, path: &[Step], end: Lsn, since: Position) -> Local<Option<u64>> {
+    fn transactions(&self, path: &[Step], end: Lsn, since: Position, meter: &Meter) -> Local<Option<u64>> {
         let line = Line { path, lsn: end };
         if !line.passes(&since) {
             return Ok(None);
@@ -149,7 +167,7 @@ impl Catalog for Repository {
             }
             let timeline = self.pages.get(step.timeline).map_err(pages)?;
             count += timeline
-                .commits_in(LsnRange { start, end: upto })
+                .commits_in(LsnRange { start, end: upto }, &|| meter.is_stopped())
                 .map_err(pages)?;
         }
         Ok(Some(count))
@@ -210,7 +228,7 @@ impl Source for Repository {
         Ok(plan)
     }
 
-    fn prepare(&self, part: &PlannedPart) -> Local<Part> {
+    fn prepare(&self, part: &PlannedPart, meter: &Meter) -> Local<Part> {
         let timeline = part
             .kind
             .timeline()
@@ -230,7 +248,8 @@ impl Source for Repository {
             (PartKind::Wal { range, .. }, _) => SlicePart::Wal { range },
             _ => return Err(LocalError::Missing(format!("the object of {}", part.kind))),
         };
-        let (id, len) = timeline.materialize(&slice).map_err(pages)?;
+        let stop = || meter.is_stopped();
+        let (id, len) = timeline.materialize(&slice, &stop).map_err(pages)?;
         Ok(Part {
             id,
             len,
@@ -339,8 +358,8 @@ impl Sink for Repository {
         Ok(Box::new(Arriving(staging)))
     }
 
-    fn accept(&self, acceptance: &Acceptance, progress: &mut dyn FnMut(u64, u64) -> bool) -> Local<()> {
-        self.take_in_arrived(acceptance, progress)
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Local<()> {
+        self.take_in_arrived(acceptance, meter)
     }
 
     fn move_branch(&self, step: &BranchMove) -> Local<()> {
@@ -378,14 +397,12 @@ impl Sink for Repository {
             }
         }
         let expect = step.expect.map_or(Expect::Absent, Expect::Exactly);
-        self.move_refs(
-            &[RefEdit {
-                name,
-                expect,
-                new: Some(to),
-            }],
-            step.why(),
-        )?;
+        let edit = RefEdit {
+            name,
+            expect,
+            new: Some(to),
+        };
+        self.move_refs_as(step.who.as_deref(), &[edit], step.why())?;
         self.name_a_head(&step.branch)?;
         Ok(())
     }
@@ -407,17 +424,16 @@ impl Repository {
         Ok(())
     }
 
-    /// Leads the serving half of one conversation.
+    /// Leads the serving half of one conversation. Dropping the future ends it, and what it does on other threads soon.
     pub async fn converse(
         self: Arc<Self>,
         command: Command,
         channel: Channel,
-        who: &str,
+        options: Options,
     ) -> Result<neon_remotes::Served, RemoteError> {
-        let options = Options::default();
         // What arrives, or is cut out of a layer, is named by nothing before the conversation is over.
         let _hold = self.objects.hold();
-        tracing::debug!(who, %command, "serving");
+        tracing::debug!(who = ?options.who, %command, "serving");
         match command {
             Command::Push { branch, timeline } => {
                 neon_remotes::serve_push(channel, self as Arc<dyn Sink>, branch, timeline, options).await

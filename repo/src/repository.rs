@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, RepoLock, WriterKey};
+use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, RepoLock, WriterKey, owned};
 use neon_pagestore::{PageStore, Timeline};
-use neon_types::{CommitId, RefName, RepoId, TimelineId};
+use neon_types::{CommitId, RefName, RefNameError, RepoId, TimelineId};
 
 use crate::api::{Caller, ProgressSink};
 use crate::clock::Clock;
@@ -106,6 +106,7 @@ impl Repository {
         options: OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
+        check_ours(neon_dir)?;
         let lock = options.lock(neon_dir)?;
         Repository::open_locked(neon_dir, lock, &options, runtime)
     }
@@ -194,6 +195,11 @@ impl Repository {
         &self.neon_dir
     }
 
+    /// Returns the world that it sees.
+    pub fn shared_world(&self) -> SharedWorld {
+        self.options.world.clone()
+    }
+
     /// Returns the page store: its timelines take in WAL that arrives by other ways than an endpoint's stream.
     pub fn pages(&self) -> &PageStore {
         &self.pages
@@ -238,8 +244,13 @@ impl Repository {
 
     /// Moves refs, all or none, and writes the reflog.
     pub(crate) fn move_refs(&self, edits: &[RefEdit], why: &str) -> Result<()> {
+        self.move_refs_as(None, edits, why)
+    }
+
+    /// The same as somebody, absent the author of what is done here.
+    pub(crate) fn move_refs_as(&self, who: Option<&str>, edits: &[RefEdit], why: &str) -> Result<()> {
         self.refs
-            .edit(edits, &self.author(None)?, why, self.world().now())?;
+            .edit(edits, &self.author(who)?, why, self.world().now())?;
         Ok(())
     }
 
@@ -279,6 +290,14 @@ impl Repository {
     }
 }
 
+/// Refuses a repository that another user owns or may change: its settings decide which programs run (law 16).
+pub fn check_ours(neon_dir: &Path) -> Result<()> {
+    owned::open_directory(neon_dir)?;
+    let around = neon_dir.parent().filter(|around| !around.as_os_str().is_empty());
+    owned::check_around(around.unwrap_or(Path::new(".")))?;
+    Ok(())
+}
+
 /// Returns the page store's sizes as configured.
 fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
     let mut settings = neon_pagestore::Settings::default();
@@ -306,10 +325,29 @@ fn settings(config: &Config) -> Result<neon_pagestore::Settings> {
 
 /// Returns the ref of a branch, or why its name cannot be one.
 pub(crate) fn branch_ref(name: &str) -> Result<RefName> {
-    RefName::branch(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+    RefName::branch(name).map_err(bad_name)
+}
+
+/// Returns the ref of a branch that is to be made, or why it may not have that name.
+pub(crate) fn new_branch_ref(name: &str) -> Result<RefName> {
+    new_ref(branch_ref(name)?)
 }
 
 /// Returns the ref of a tag, or why its name cannot be one.
 pub(crate) fn tag_ref(name: &str) -> Result<RefName> {
-    RefName::tag(name).map_err(|error| RepoError::refused(error.to_string(), "choose another name"))
+    RefName::tag(name).map_err(bad_name)
+}
+
+/// Returns the ref of a tag that is to be made, or why it may not have that name.
+pub(crate) fn new_tag_ref(name: &str) -> Result<RefName> {
+    new_ref(tag_ref(name)?)
+}
+
+fn new_ref(name: RefName) -> Result<RefName> {
+    name.check_new().map_err(bad_name)?;
+    Ok(name)
+}
+
+fn bad_name(error: RefNameError) -> RepoError {
+    RepoError::refused(error.to_string(), "choose another name")
 }

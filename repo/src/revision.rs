@@ -69,7 +69,7 @@ impl Revision {
         } else {
             base
         };
-        if base != "HEAD" && !neon_types::is_valid_name(base) && base.parse::<neon_types::Prefix>().is_err() {
+        if base != "HEAD" && !neon_types::is_safe_name(base) && base.parse::<neon_types::Prefix>().is_err() {
             return Err(malformed());
         }
         Ok(Revision {

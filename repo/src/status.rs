@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use neon_types::with_causes;
+
 use crate::api;
 use crate::endpoint;
 use crate::error::Result;
@@ -12,13 +14,25 @@ impl Repository {
     pub(crate) fn status(&self) -> Result<api::Status> {
         let mut endpoints = Vec::new();
         for name in endpoint::names(&self.neon_dir)? {
-            endpoints.extend(self.endpoint_state(&name)?);
+            match self.endpoint_state(&name) {
+                Ok(state) => endpoints.extend(state),
+                Err(error) => endpoints.push(api::EndpointStatus {
+                    state: "damaged".to_owned(),
+                    pid: self.endpoint_pid(&name),
+                    trouble: Some(with_causes(&error)),
+                    name,
+                    port: 0,
+                    read_only: false,
+                    received: None,
+                }),
+            }
         }
         let branches = self.list_branches()?;
-        let pg_version = match branches.first() {
-            Some(branch) => self.timeline(branch.timeline)?.state().version.major(),
-            None => 0,
-        };
+        let versions = branches
+            .iter()
+            .filter_map(|branch| self.pages.state_of(branch.timeline).ok())
+            .map(|state| state.version.major());
+        let pg_version = versions.max().unwrap_or(0);
         Ok(api::Status {
             directory: self.directory(),
             repository: self.config()?.repository(),

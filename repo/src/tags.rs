@@ -2,29 +2,45 @@
 
 use neon_objects::{Expect, RefEdit};
 
+use neon_types::{Lsn, RefName, with_causes};
+
 use crate::api;
+use crate::branches::no_commit;
 use crate::error::{RepoError, Result};
-use crate::repository::{Repository, tag_ref};
+use crate::repository::{Repository, new_tag_ref, tag_ref};
 
 impl Repository {
     /// Lists the tags.
     pub(crate) fn list_tags(&self) -> Result<Vec<api::Tag>> {
         let mut tags = Vec::new();
-        for (name, id) in self.refs.list("refs/tags/")? {
-            let commit = self.commit(id)?;
-            tags.push(api::Tag {
-                name: name.short(),
-                commit: id,
-                lsn: commit.position.lsn,
-                message: commit.message.lines().next().unwrap_or_default().to_owned(),
+        let (names, damaged) = self.refs.survey("refs/tags/")?;
+        let broken = |name: &RefName, commit, why: String| api::Tag {
+            name: name.short(),
+            commit,
+            lsn: Lsn::INVALID,
+            message: format!("(damaged: {why})"),
+        };
+        for (name, id) in names {
+            tags.push(match self.commit(id) {
+                Ok(commit) => api::Tag {
+                    name: name.short(),
+                    commit: id,
+                    lsn: commit.position.lsn,
+                    message: commit.message.lines().next().unwrap_or_default().to_owned(),
+                },
+                Err(error) => broken(&name, id, with_causes(&error)),
             });
+        }
+        for name in damaged {
+            let last = self.last_logged(&name).unwrap_or_else(no_commit);
+            tags.push(broken(&name, last, format!("the file of {name}")));
         }
         Ok(tags)
     }
 
     /// Makes a tag at a revision.
     pub(crate) fn create_tag(&self, name: &str, rev: Option<&str>) -> Result<api::Moved> {
-        let new_ref = tag_ref(name)?;
+        let new_ref = new_tag_ref(name)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::TagExists(name.to_owned()));
         }

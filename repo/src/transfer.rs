@@ -9,17 +9,17 @@ use neon_objects::{Expect, ObjectsError, RefEdit, Upstream};
 use neon_remotes::uri::OriginUri;
 use neon_remotes::wire::{Motion, Phase};
 use neon_remotes::{
-    Command, FetchOutcome, FetchRequest, PullRequest, PushRequest, Refusal, RemoteError, Sink, Source,
-    Volume, perform_fetch, perform_pull, perform_push,
+    Command, FetchOutcome, FetchRequest, NAME_HINT, PullRequest, PushRequest, Refusal, RemoteError, Sink,
+    Skipped, Source, Volume, perform_fetch, perform_pull, perform_push,
 };
-use neon_transport::{Channel, dial_with};
+use neon_transport::{Channel, RequireAuth, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
 use crate::api::{Existing, Progress, ProgressSink, Role, Secret, Transfer, Transferred};
 use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
 use crate::not_wal;
-use crate::repository::{OpenOptions, Repository};
+use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
 
 /// Outcome of a branch that a fetch did not take in; a note says why.
 pub const REFUSED: &str = "refused";
@@ -117,6 +117,9 @@ impl Repository {
         let branch = self.branch_or_head(transfer.branch.as_deref())?;
         let destination = self.destination(&branch, transfer.target.as_deref())?;
         let into = transfer.as_name.clone().unwrap_or(branch);
+        if self.refs.get(&branch_ref(&into)?)?.is_none() {
+            new_branch_ref(&into)?;
+        }
         let ran = self.endpoint_is_running(&into)?;
         if ran && !transfer.dry_run {
             if !transfer.restart {
@@ -218,6 +221,7 @@ impl Repository {
             transfer.password.as_ref(),
             progress,
         )?;
+        let mut skipped = outcome.skipped.clone();
         let mut rows = Vec::new();
         for fetched in &outcome.branches {
             let origin = destination.origin.clone();
@@ -228,8 +232,12 @@ impl Repository {
             };
             let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
             let old = self.refs.get(&name)?;
-            if !transfer.dry_run && fetched.refused.is_none() {
-                self.remember(&there, fetched.head)?;
+            if fetched.refused.is_none()
+                && !transfer.dry_run
+                && let Err(error) = self.remember(&there, fetched.head)
+            {
+                skipped.push(cannot_be_kept(&there.branch, error)?);
+                continue;
             }
             let lsn = self
                 .commit(fetched.head)
@@ -253,6 +261,7 @@ impl Repository {
                 notes: fetched.refused.iter().cloned().collect(),
             });
         }
+        tell_skipped(&skipped, &destination.origin, progress);
         Ok(rows)
     }
 
@@ -326,6 +335,14 @@ impl Repository {
             ..neon_remotes::Options::default()
         };
         let uri = parse(uri)?;
+        if let OriginUri::Server(address) = &uri
+            && address.require_auth == RequireAuth::Nothing
+        {
+            progress.note(&format!(
+                "warning: require_auth=none: {} need not prove who it is; whoever answers there gets what is sent and is believed",
+                address.place()
+            ));
+        }
         self.runtime.block_on(async {
             let channel = self.connect(&uri, password, command).await?;
             let conversation = conversation(channel, options);
@@ -437,11 +454,12 @@ impl Repository {
             .filter(|upstream| upstream.origin == origin)
             .map(|upstream| upstream.branch);
         let uri = config.origin(&origin)?.uri;
-        Ok(Destination {
-            origin,
-            uri,
-            branch: other.or(kept).unwrap_or_else(|| branch.to_owned()),
-        })
+        let branch = other.or(kept).unwrap_or_else(|| branch.to_owned());
+        // Before anybody is asked: it could neither be made there nor remembered here.
+        RefName::origin(&origin, &branch)
+            .and_then(|name| name.check_new())
+            .map_err(|error| RepoError::refused(error.to_string(), NAME_HINT))?;
+        Ok(Destination { origin, uri, branch })
     }
 
     /// Writes down where a branch of an origin is.
@@ -479,7 +497,10 @@ impl Repository {
 fn talk_here(other: Arc<Repository>, command: Command) -> Channel {
     let (ours, theirs) = Channel::pair();
     tokio::spawn(async move {
-        if let Err(error) = other.converse(command, theirs, "a path").await {
+        if let Err(error) = other
+            .converse(command, theirs, neon_remotes::Options::default())
+            .await
+        {
             tracing::debug!(%error, "the other half ended");
         }
     });
@@ -506,6 +527,24 @@ pub(crate) fn check_reachable(uri: &str) -> Result<()> {
 fn parse(uri: &str) -> Result<OriginUri> {
     uri.parse()
         .map_err(|error: neon_remotes::uri::UriError| RepoError::refused(error.to_string(), error.hint()))
+}
+
+/// Returns why a branch that came is not remembered, unless that is a failure.
+fn cannot_be_kept(branch: &str, error: RepoError) -> Result<Skipped> {
+    match error {
+        RepoError::Objects(ObjectsError::NamesCollide { existing, .. }) => Ok(Skipped {
+            name: branch.to_owned(),
+            why: format!("it cannot exist beside '{}'", existing.short()),
+        }),
+        other => Err(other),
+    }
+}
+
+/// Tells of branches of an origin that are not kept here.
+pub(crate) fn tell_skipped(skipped: &[Skipped], origin: &str, progress: &mut dyn ProgressSink) {
+    for Skipped { name, why } in skipped {
+        progress.note(&format!("skipped branch '{name}' of {origin}: {why}"));
+    }
 }
 
 fn bad_name(error: neon_types::RefNameError) -> RepoError {

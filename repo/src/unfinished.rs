@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neon_objects::{Config, Refs, RepoLock, durable};
+use neon_types::RepoId;
 
 use crate::error::{RepoError, Result};
-use crate::repository::{OpenOptions, Repository};
+use crate::repository::{OpenOptions, Repository, check_ours};
 use crate::world::{self, World};
 
 /// Branch that a repository begins with.
@@ -67,6 +68,17 @@ pub(crate) struct Unfinished {
 impl Unfinished {
     /// Begins a repository in `directory`, or goes on with one. Nothing is made when it is refused.
     pub(crate) fn begin(directory: &Path, making: &Making, options: &OpenOptions) -> Result<Unfinished> {
+        let id = world::new_repo_id(&*options.world);
+        Unfinished::begin_with(directory, id, making, options)
+    }
+
+    /// The same with an id that was drawn already.
+    pub(crate) fn begin_with(
+        directory: &Path,
+        id: RepoId,
+        making: &Making,
+        options: &OpenOptions,
+    ) -> Result<Unfinished> {
         if directory.join(".neon").exists() {
             return Err(RepoError::AlreadyARepository(directory.to_owned()));
         }
@@ -96,7 +108,7 @@ impl Unfinished {
         }
         if !unfinished.resumed {
             unfinished.fate = Fate::Remove;
-            unfinished.make(making, options)?;
+            unfinished.make(id, making, options)?;
         }
         Ok(unfinished)
     }
@@ -163,8 +175,9 @@ impl Unfinished {
     }
 
     /// Makes the directories, an id, a configuration and HEAD.
-    fn make(&mut self, making: &Making, options: &OpenOptions) -> Result<()> {
+    fn make(&mut self, id: RepoId, making: &Making, options: &OpenOptions) -> Result<()> {
         make_durably(&self.inside)?;
+        check_ours(&self.inside)?;
         durable::replace(&self.inside.join(MARKER), making.to_text().as_bytes(), 0o600)?;
         self.lock = Some(RepoLock::try_acquire(&self.inside, &options.purpose)?);
         for inner in [
@@ -186,7 +199,7 @@ impl Unfinished {
         )?;
         Refs::open(&self.inside)?.set_head(FIRST_BRANCH)?;
         // The configuration is what makes the directory a repository: it comes last.
-        Config::create(&self.inside, world::new_repo_id(&*options.world))?;
+        Config::create(&self.inside, id)?;
         Ok(())
     }
 

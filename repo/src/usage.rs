@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neon_pagestore::{RelationFile, Timeline};
-use neon_types::{LayerId, Lsn, TimelineId};
+use neon_types::{CommitId, LayerId, Lsn, TimelineId};
 
 use crate::api::{DatabaseUsage, Progress, ProgressSink, RefUsage, RelationUsage, RevisionUsage, Usage};
 use crate::catalog::{Names, RelationName};
@@ -24,19 +24,25 @@ impl Repository {
     /// Returns what each branch, tag and fetched branch needs, and how much of it nothing else needs.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let mut wanted: Vec<(String, BTreeMap<Part, u64>, u64)> = Vec::new();
-        for (name, id) in self.refs.list("refs/")? {
-            let commit = self.commit(id)?;
+        let (names, damaged) = self.refs.survey("refs/")?;
+        let names = names.into_iter().map(|(name, id)| (name, Some(id)));
+        let mut incomplete = Vec::new();
+        for (name, id) in names.chain(damaged.into_iter().map(|name| (name, None))) {
             let name = name.to_string();
             let branch = name.strip_prefix("refs/heads/");
-            let place = match branch {
-                Some(branch) => self.durable_place(branch, &commit)?,
-                None => Place::of(&commit),
-            };
             let endpoint = branch.map_or(0, |branch| {
                 bytes_below(&endpoint::directory_of(&self.neon_dir, branch))
             });
             let short = branch.or_else(|| name.strip_prefix("refs/")).unwrap_or(&name);
-            wanted.push((short.to_owned(), self.parts(&place)?, endpoint));
+            let parts = match id.map(|id| self.parts_of(branch, id)) {
+                Some(Err(error)) if !error.is_damage() => return Err(error),
+                Some(Ok(parts)) => parts,
+                Some(Err(_)) | None => {
+                    incomplete.push(short.to_owned());
+                    BTreeMap::new()
+                }
+            };
+            wanted.push((short.to_owned(), parts, endpoint));
         }
         let mut users: BTreeMap<Part, u32> = BTreeMap::new();
         for part in wanted.iter().flat_map(|(_, parts, _)| parts.keys()) {
@@ -44,6 +50,7 @@ impl Repository {
         }
         let refs = wanted.into_iter().map(|(name, parts, endpoint)| {
             let mut usage = RefUsage {
+                damaged: incomplete.contains(&name),
                 name,
                 alone: 0,
                 shared: 0,
@@ -68,6 +75,16 @@ impl Repository {
             timelines: bytes_below(&self.neon_dir.join("timelines")),
             endpoints: bytes_below(&self.neon_dir.join("endpoints")),
         })
+    }
+
+    /// Returns what a ref needs; a branch with what was written after its head.
+    fn parts_of(&self, branch: Option<&str>, id: CommitId) -> Result<BTreeMap<Part, u64>> {
+        let commit = self.commit(id)?;
+        let place = match branch {
+            Some(branch) => self.durable_place(branch, &commit)?,
+            None => Place::of(&commit),
+        };
+        self.parts(&place)
     }
 
     /// Returns the layers that a place is read from, and the WAL of the timelines on its path that is not in layers or kept.

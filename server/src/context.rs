@@ -1,6 +1,5 @@
 //! Where a command was given, by whom, and which repository that means.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +88,7 @@ impl Context {
                 .find(|inside| is_repository(inside))
                 .ok_or_else(|| no_repository(place))?,
         };
-        check_owner(&neon_dir)?;
+        neon_repo::check_ours(&neon_dir)?;
         // By its own name: a link on the way may lead elsewhere while a daemon or a Postgres works here.
         Ok(std::fs::canonicalize(&neon_dir).unwrap_or(neon_dir))
     }
@@ -130,26 +129,4 @@ fn no_repository(place: &Path) -> ApiError {
         caused_by: Vec::new(),
         hint: Some(hint),
     }
-}
-
-/// Refuses a repository of another user: its settings decide which programs run.
-fn check_owner(neon_dir: &Path) -> Result<(), ApiError> {
-    let metadata = std::fs::metadata(neon_dir)
-        .map_err(|error| local("repository", "cannot read the repository", error))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() == me {
-        return Ok(());
-    }
-    Err(ApiError {
-        code: "foreign_owner".into(),
-        message: format!(
-            "{} belongs to another user (uid {}, you are {me})",
-            neon_dir.display(),
-            metadata.uid()
-        ),
-        caused_by: Vec::new(),
-        hint: Some(
-            "run the command as that user, or 'neon clone' the repository and work in the clone".into(),
-        ),
-    })
 }

@@ -10,9 +10,11 @@ use neon_repo::api::{ApiError, Caller, Done, ProgressSink, Request, Response};
 use neon_repo::{OpenOptions, Repository};
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::local;
+use crate::keeper::Keeper;
 use crate::occupancy::{Occupancy, Seat};
 use crate::signals;
 use crate::wire::{DaemonStatus, VERSION};
@@ -24,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
 /// How often at least it looks whether garbage is to be collected.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long work that nobody waits for may go on at the end of the process.
+pub(crate) const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Whose the process is that answers for a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +164,11 @@ impl Daemon {
         ends
     }
 
+    /// Returns true when nothing is asked of it, and no endpoint runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.occupancy.count() == 0 && !self.repository.has_running_endpoints()
+    }
+
     /// Returns who this is, and what it does.
     pub(crate) fn status(&self) -> DaemonStatus {
         DaemonStatus {
@@ -182,14 +191,15 @@ pub fn run(
 ) -> Result<(), ApiError> {
     let runtime = crate::client::runtime()?;
     let repository = Arc::new(Repository::open(neon_dir, options, runtime.handle())?);
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = match listen {
             Some(address) => Some(serve::bind(address).await?),
             None => None,
         };
         let adopting = Arc::clone(&repository);
         let _ = tokio::task::spawn_blocking(move || adopting.adopt_endpoints()).await;
-        let daemon = answer(&repository, Process::Own)?;
+        let answering = answer(&repository, Process::Own)?;
+        let daemon = Arc::clone(&answering.daemon);
         let shutdown = CancellationToken::new();
         let serving = listener.map(|listener| {
             serve::announce(
@@ -220,8 +230,12 @@ pub fn run(
         let closed = tokio::task::spawn_blocking(move || closing.stop_all()).await;
         // The names go last: until then commands find this daemon, not an empty chair.
         hang_up(&repository);
+        drop(answering);
         closed.map_err(|error| local("panic", "stopping the endpoints failed", error))?
-    })
+    });
+    // What is still at work has been told to stop, and survives its end as it would survive a crash.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended
 }
 
 /// Ends the process where the repository is not in its place any more: nothing may be written where it was. Its endpoints run on; the next
@@ -234,63 +248,110 @@ fn leave(repository: &Repository) -> ! {
     std::process::exit(0)
 }
 
-/// Answers requests for an open repository on its `neon.sock` from now on.
-pub(crate) fn answer(repository: &Arc<Repository>, process: Process) -> Result<Arc<Daemon>, ApiError> {
+/// An open repository whose requests are answered on its `neon.sock`, with what is done for it in the background.
+pub(crate) struct Answering {
+    pub daemon: Arc<Daemon>,
+    stop: CancellationToken,
+    server: Option<JoinHandle<()>>,
+    keepers: Vec<Keeper>,
+}
+
+/// Answers requests for an open repository on its `neon.sock` from now on, until what is returned is dropped.
+pub(crate) fn answer(repository: &Arc<Repository>, process: Process) -> Result<Answering, ApiError> {
     let neon_dir = repository.neon_dir();
     let listener = bind(neon_dir).map_err(|error| local("socket", "cannot listen on neon.sock", error))?;
     std::fs::write(neon_dir.join("neon.pid"), format!("{}\n", std::process::id()))
         .map_err(|error| local("pid_file", "cannot write neon.pid", error))?;
     let daemon = Daemon::new(Arc::clone(repository), process);
-    collect_now_and_then(repository);
-    seal_by_age(repository);
+    let keepers = [collect_now_and_then(repository), seal_by_age(repository)];
     repository.compact_in_background();
     let router = rest::router(Arc::clone(&daemon));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let server = tokio::spawn(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(told.cancelled_owned())
+            .await;
+        if let Err(error) = served {
             tracing::error!(%error, "neon.sock failed");
         }
     });
-    Ok(daemon)
+    Ok(Answering {
+        daemon,
+        stop,
+        server: Some(server),
+        keepers: keepers.into_iter().flatten().collect(),
+    })
 }
 
-/// Collects garbage every `gc.interval` for as long as the repository is open here. The thread ends with the process: a collection that is cut is
-/// harmless.
-fn collect_now_and_then(repository: &Arc<Repository>) {
+impl Answering {
+    /// Returns true when nothing is asked or done.
+    pub fn is_idle(&self) -> bool {
+        self.daemon.is_idle() && !self.keepers.iter().any(Keeper::is_busy)
+    }
+
+    /// Ends it all and waits for that, so that nothing has the repository any more.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        if let Some(server) = self.server.take() {
+            // Only idle connections are left: nothing was asked.
+            let _ = server.await;
+        }
+        let keepers = std::mem::take(&mut self.keepers);
+        let joining = tokio::task::spawn_blocking(|| keepers.into_iter().for_each(Keeper::join));
+        let _ = joining.await;
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Collects garbage every `gc.interval` for as long as the repository is open here. A collection that is cut is harmless.
+fn collect_now_and_then(repository: &Arc<Repository>) -> Option<Keeper> {
     let repository = Arc::downgrade(repository);
-    let collecting = move || {
+    let keeper = Keeper::start("gc", move |rest| {
         let mut last = Instant::now();
         while let Some(repository) = repository.upgrade() {
             let wait = repository.gc_interval().saturating_sub(last.elapsed());
             if wait.is_zero() {
-                repository.collect_in_background();
+                rest.while_busy(|| repository.collect_in_background());
                 last = Instant::now();
                 continue;
             }
             drop(repository);
             // The interval may be set anew meanwhile.
-            std::thread::sleep(wait.min(LOOK));
+            if rest.is_over_after(wait.min(LOOK)) {
+                return;
+            }
         }
-    };
-    if let Err(error) = std::thread::Builder::new().name("gc".into()).spawn(collecting) {
-        tracing::warn!(%error, "garbage is not collected in the background");
-    }
+    });
+    started(keeper, "garbage is not collected in the background")
 }
 
-/// Seals timelines that are written little, for as long as the repository is open here. The thread ends with the process: a seal that is
-/// cut changes nothing.
-fn seal_by_age(repository: &Arc<Repository>) {
+/// Seals timelines that are written little, for as long as the repository is open here. A seal that is cut changes nothing.
+fn seal_by_age(repository: &Arc<Repository>) -> Option<Keeper> {
     let repository = Arc::downgrade(repository);
-    let sealing = move || {
+    let keeper = Keeper::start("seal-age", move |rest| {
         let mut backlog = neon_repo::Backlog::default();
         while let Some(repository) = repository.upgrade() {
-            let pause = repository.seal_in_background(&mut backlog);
+            let mut pause = Duration::ZERO;
+            rest.while_busy(|| pause = repository.seal_in_background(&mut backlog));
             drop(repository);
-            std::thread::sleep(pause);
+            if rest.is_over_after(pause) {
+                return;
+            }
         }
-    };
-    if let Err(error) = std::thread::Builder::new().name("seal-age".into()).spawn(sealing) {
-        tracing::warn!(%error, "timelines that are written little are not sealed");
-    }
+    });
+    started(keeper, "timelines that are written little are not sealed")
+}
+
+fn started(keeper: io::Result<Keeper>, otherwise: &str) -> Option<Keeper> {
+    keeper
+        .inspect_err(|error| tracing::warn!(%error, "{otherwise}"))
+        .ok()
 }
 
 /// Takes away the names by which commands find this process.

@@ -128,7 +128,10 @@ async fn converse(daemon: &Daemon, mut channel: Channel) {
         return;
     };
     let repository = Arc::new(daemon.repository().seen_by(&caller));
-    if let Err(error) = repository.converse(command, channel, "a path").await {
+    if let Err(error) = repository
+        .converse(command, channel, neon_remotes::Options::default())
+        .await
+    {
         tracing::debug!(%error, "the other half ended");
     }
 }

@@ -1,20 +1,21 @@
-//! `neon serve`: the conversation of `neon_remotes` behind a listener, for one repository or for all below a directory.
+//! `neon serve`: what is hosted behind a listener, until a signal.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use neon_remotes::Command;
 use neon_repo::api::{ApiError, ProgressSink};
 use neon_repo::{OpenOptions, Repository};
-use neon_transport::Refusal;
-use neon_transport::server::{self, Caller, Opening, Options, Service};
+use neon_transport::server::{self, Options};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::client::local;
-use crate::daemon;
+use crate::daemon::LAST_WORK;
+use crate::descriptors;
+use crate::host::{Host, Root, Slots};
+use crate::settings::Settings;
 use crate::signals;
 use crate::users::UserFile;
 
@@ -25,111 +26,6 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// Every repository below this directory; absent: the one that the command was given in.
     pub root: Option<PathBuf>,
-}
-
-/// What a server hosts.
-pub(crate) enum Host {
-    /// One repository, under the name of its directory.
-    One(Arc<Repository>),
-    /// Every repository below a directory; opened when it is asked for, made by the first push.
-    Root {
-        /// The directory.
-        root: PathBuf,
-        /// How to open.
-        options: OpenOptions,
-        /// Those that are open.
-        open: Mutex<HashMap<String, Arc<Repository>>>,
-    },
-}
-
-impl Host {
-    /// Returns the repository of that name.
-    fn repository(&self, name: &str, create: bool) -> Result<Arc<Repository>, Refusal> {
-        match self {
-            Host::One(repository) => {
-                let own = repository
-                    .directory()
-                    .file_name()
-                    .map(|name| name.to_string_lossy().to_lowercase());
-                if own.as_deref() == Some(name) {
-                    return Ok(Arc::clone(repository));
-                }
-                let own = own.unwrap_or_default();
-                Err(
-                    Refusal::new("3D000", format!("there is no repository '{name}' here"))
-                        .with_hint(format!("this server has one repository: '{own}'")),
-                )
-            }
-            Host::Root { root, options, open } => {
-                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(repository) = open.get(name) {
-                    return Ok(Arc::clone(repository));
-                }
-                let directory = root.join(name);
-                let neon_dir = directory.join(".neon");
-                let runtime = tokio::runtime::Handle::current();
-                let repository = if neon_dir.join("config.toml").is_file() {
-                    Repository::open(&neon_dir, options.clone(), &runtime).map_err(ApiError::from)
-                } else if create {
-                    neon_repo::create_empty(&directory, options, &runtime)
-                } else {
-                    return Err(
-                        Refusal::new("3D000", format!("there is no repository '{name}' here"))
-                            .with_hint("the first push makes it"),
-                    );
-                };
-                let repository = Arc::new(repository.map_err(|error| refusal(&error))?);
-                repository.adopt_endpoints();
-                daemon::answer(&repository, daemon::Process::Shared).map_err(|error| refusal(&error))?;
-                open.insert(name.to_owned(), Arc::clone(&repository));
-                Ok(repository)
-            }
-        }
-    }
-
-    fn close(&self) -> Result<(), ApiError> {
-        let Host::Root { open, .. } = self else {
-            return Ok(());
-        };
-        let open = std::mem::take(&mut *open.lock().unwrap_or_else(PoisonError::into_inner));
-        for repository in open.into_values() {
-            repository.stop_all()?;
-            daemon::hang_up(&repository);
-        }
-        Ok(())
-    }
-}
-
-impl Service for Host {
-    async fn open(&self, caller: &Caller, command: &str, opening: Opening) -> Result<(), Refusal> {
-        let parsed: Command = command.parse().map_err(|_| {
-            Refusal::new("42601", format!("'{command}' is not a command of neon")).with_hint(
-                "this is a neon server, not Postgres; use neon clone, fetch, pull or push with this address",
-            )
-        })?;
-        let create = matches!(parsed, Command::Push { .. });
-        let repository = tokio::task::block_in_place(|| self.repository(&caller.database, create))?;
-        let channel = opening.accept().await.map_err(Refusal::from)?;
-        tracing::info!(
-            user = caller.user,
-            repository = caller.database,
-            command,
-            "serving"
-        );
-        if let Err(error) = repository.converse(parsed, channel, &caller.user).await {
-            tracing::warn!(user = caller.user, repository = caller.database, %error, "the conversation failed");
-        }
-        Ok(())
-    }
-}
-
-/// Says an error of ours to a client.
-fn refusal(error: &ApiError) -> Refusal {
-    let refusal = Refusal::new("XX000", error.message.clone());
-    match &error.hint {
-        Some(hint) => refusal.with_hint(hint.clone()),
-        None => refusal,
-    }
 }
 
 /// Refuses to listen where others could read along: there is no TLS in this release.
@@ -164,20 +60,30 @@ pub(crate) async fn serve_one(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
-    let users = UserFile::of_repository(repository.neon_dir());
-    serve_host(Arc::new(Host::One(repository)), users, listener, shutdown).await
+    let neon_dir = repository.neon_dir().to_owned();
+    let settings = Settings::of_repository(&neon_dir)?;
+    let users = UserFile::of_repository(&neon_dir);
+    let audit = Audit::of_repository(&neon_dir, repository.shared_world());
+    let host = Host::one(repository, settings.space, audit);
+    let options = settings.transport(descriptors::take());
+    serve_host(Arc::new(host), users, options, listener, shutdown).await
 }
 
 async fn serve_host(
     host: Arc<Host>,
     users: UserFile,
+    options: Options,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
     if users.list()?.is_empty() {
         tracing::warn!("no user may connect yet: neon user add NAME");
     }
-    server::serve(listener, host, Arc::new(users), Options::default(), shutdown)
+    let options = Options {
+        secret: Some(users.secret()?),
+        ..options
+    };
+    server::serve(listener, host, Arc::new(users), options, shutdown)
         .await
         .map_err(|error| local("serve", "the server failed", error))
 }
@@ -189,34 +95,37 @@ pub(crate) fn serve_root(
     options: OpenOptions,
     progress: &mut dyn ProgressSink,
 ) -> Result<(), ApiError> {
-    let root = std::fs::canonicalize(root)
-        .map_err(|error| local("root", &format!("cannot enter {}", root.display()), error))?;
+    let root = Root::open(root)?;
+    let descriptors = descriptors::take();
+    let settings = Settings::of_root(root.path())?.within(descriptors);
+    let transport = settings.transport(descriptors);
     let runtime = crate::client::runtime()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let listener = bind(listen).await?;
-        announce(
-            &listener,
-            &format!("repositories below {}", root.display()),
-            progress,
-        );
-        let users = UserFile::of_root(&root);
-        let host = Arc::new(Host::Root {
-            root,
-            options,
-            open: Mutex::default(),
-        });
+        let users = UserFile::of_root(root.path());
+        let audit = Audit::of_root(root.path(), options.world.clone());
+        let what = format!("repositories below {}", root.path().display());
+        let slots = Arc::new(Slots::new(root, options, settings.root, settings.space));
+        slots.finish_all();
+        announce(&listener, &what, progress);
+        let host = Arc::new(Host::root(Arc::clone(&slots), audit));
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         tokio::spawn(async move {
             signals::until_told_to_end().await;
             stop.cancel();
         });
-        let served = serve_host(Arc::clone(&host), users, listener, shutdown).await;
-        tokio::task::spawn_blocking(move || host.close())
+        let looking_after = tokio::spawn(Arc::clone(&slots).look_after());
+        let served = serve_host(host, users, transport, listener, shutdown).await;
+        looking_after.abort();
+        tokio::task::spawn_blocking(move || slots.stop_all())
             .await
             .map_err(|error| local("panic", "closing the repositories failed", error))??;
         served
-    })
+    });
+    // What is still at work has been told to stop, and survives its end as it would survive a crash.
+    runtime.shutdown_timeout(LAST_WORK);
+    served
 }
 
 /// Tells the user where the server listens.

@@ -1,63 +1,119 @@
 //! Who may push and pull: names with SCRAM-SHA-256 verifiers in a file that only its owner reads.
 //!
 //! One line a user: `name verifier`, sorted by name. The verifier is Postgres's own form, `SCRAM-SHA-256$4096:salt$stored:server`;
-//! the password cannot be had from it. The file is read anew for each connection, so that a change needs no restart.
+//! the password cannot be had from it. A change needs no restart, and ends the sessions of whom it takes away: whoever asks looks whether the file
+//! is the one that was read last.
+//!
+//! Beside it, `NAME.secret` holds what all salts are made from: 64 hexadecimal digits, drawn once. Whoever changes the users locks that file.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use neon_objects::durable;
+use neon_objects::owned::{self, Access, Owner};
+use neon_objects::{ObjectsError, durable};
+use neon_repo::RepoError;
 use neon_repo::api::ApiError;
-use neon_transport::scram;
-use neon_transport::server::Users;
+use neon_transport::scram::{self, Secret};
+use neon_transport::server::{Users, UsersError};
+use neon_types::with_causes;
 
 use crate::client::local;
 
-/// Longest name of a user, as of a Postgres role.
-const MAX_NAME: usize = 63;
 /// Longest file that is read.
 const MAX_FILE: u64 = 16 << 20;
+/// Longest secret that is read.
+const MAX_SECRET: u64 = 1 << 10;
+
+/// Verifiers by name.
+type Verifiers = BTreeMap<String, String>;
 
 /// The users file of a server root, or of one repository.
 #[derive(Clone, Debug)]
 pub struct UserFile {
     path: PathBuf,
+    last: Arc<Mutex<Option<Seen>>>,
+}
+
+/// What was read last, and of which file.
+#[derive(Clone, Debug)]
+struct Seen {
+    stamp: Stamp,
+    users: Arc<Verifiers>,
+}
+
+/// Tells one state of a file from another: whatever is done to it changes one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: (u64, u64),
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Stamp {
+        Stamp {
+            inode: (metadata.dev(), metadata.ino()),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The right to change the users, for as long as it lives, and the secret that their salts are made from.
+struct Turn {
+    _lock: File,
+    secret: Secret,
 }
 
 impl UserFile {
+    fn at(path: PathBuf) -> UserFile {
+        UserFile {
+            path,
+            last: Arc::default(),
+        }
+    }
+
     /// Returns the file of the repositories below `root`.
     pub fn of_root(root: &Path) -> UserFile {
-        UserFile {
-            path: root.join(".neon-users"),
-        }
+        UserFile::at(root.join(".neon-users"))
     }
 
     /// Returns the file of one repository.
     pub fn of_repository(neon_dir: &Path) -> UserFile {
-        UserFile {
-            path: neon_dir.join("users"),
-        }
+        UserFile::at(neon_dir.join("users"))
     }
 
-    fn read(&self) -> io::Result<BTreeMap<String, String>> {
-        match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.len() > MAX_FILE => {
-                return Err(io::Error::other("the file of users is too long"));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            _ => {}
+    /// Returns the users, from memory when the file is still the one that was read last: that takes no descriptor.
+    fn read(&self) -> Result<Arc<Verifiers>, ObjectsError> {
+        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(now), Some(seen)) = (&stamp, &*last)
+            && *now == seen.stamp
+        {
+            return Ok(Arc::clone(&seen.users));
         }
-        let text = fs::read_to_string(&self.path)?;
-        Ok(text
+        let text = owned::read(&self.path, Owner::Us, Access::Secret, MAX_FILE)?.unwrap_or_default();
+        let users: Verifiers = text
             .lines()
             .filter_map(|line| line.split_once(' '))
             .map(|(name, verifier)| (name.to_owned(), verifier.to_owned()))
-            .collect())
+            .collect();
+        let users = Arc::new(users);
+        // The stamp was taken before: a change in between is read with the next look.
+        *last = stamp.map(|stamp| Seen {
+            stamp,
+            users: Arc::clone(&users),
+        });
+        Ok(users)
     }
 
-    fn write(&self, users: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    fn write(&self, users: &Verifiers) -> Result<(), ApiError> {
         let text: String = users
             .iter()
             .map(|(name, verifier)| format!("{name} {verifier}\n"))
@@ -66,23 +122,72 @@ impl UserFile {
             .map_err(|error| local("users", &format!("cannot write {}", self.path.display()), error))
     }
 
-    fn load(&self) -> Result<BTreeMap<String, String>, ApiError> {
-        self.read()
-            .map_err(|error| local("users", &format!("cannot read {}", self.path.display()), error))
+    fn load(&self) -> Result<Verifiers, ApiError> {
+        let users = self.read().map_err(RepoError::from)?;
+        Ok((*users).clone())
+    }
+
+    fn secret_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".secret");
+        PathBuf::from(path)
+    }
+
+    /// Takes the turn of changing the users, when nobody else has it; draws the secret if there is none yet.
+    fn turn(&self) -> Result<Turn, ApiError> {
+        let path = self.secret_path();
+        let failed =
+            |error: &dyn std::fmt::Display| local("users", &format!("cannot use {}", path.display()), error);
+        let mut file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        owned::check(&file, &path, Owner::Us, Access::Secret).map_err(RepoError::from)?;
+        file.lock().map_err(|error| failed(&error))?;
+        let mut text = String::new();
+        (&file)
+            .take(MAX_SECRET)
+            .read_to_string(&mut text)
+            .map_err(|error| failed(&error))?;
+        let secret = match Secret::from_hex(text.trim_end()) {
+            Some(secret) => secret,
+            // New, or its writer died before it was used.
+            None if text.len() < 65 => {
+                let secret = Secret::draw().map_err(|error| failed(&error))?;
+                file.set_len(0).map_err(|error| failed(&error))?;
+                file.write_all(format!("{}\n", secret.to_hex()).as_bytes())
+                    .and_then(|()| file.sync_all())
+                    .map_err(|error| failed(&error))?;
+                durable::sync_directory(path.parent().unwrap_or(Path::new(".")))
+                    .map_err(|error| failed(&error))?;
+                secret
+            }
+            None => {
+                return Err(refused(
+                    "bad_secret",
+                    format!("{} does not hold 64 hexadecimal digits", path.display()),
+                    "remove it: a new one is drawn, and a salt that somebody saw before tells then that a user was here",
+                ));
+            }
+        };
+        Ok(Turn { _lock: file, secret })
+    }
+
+    /// Returns what the salts of this server are made from.
+    pub(crate) fn secret(&self) -> Result<Secret, ApiError> {
+        self.turn().map(|turn| turn.secret)
     }
 
     /// Adds a user, or gives one another password.
     pub fn add(&self, name: &str, password: &str) -> Result<(), ApiError> {
-        if name.is_empty()
-            || name.len() > MAX_NAME
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
-        {
+        if !neon_transport::is_user_name(name) {
             return Err(refused(
                 "bad_user",
-                format!("'{name}' cannot be the name of a user"),
-                "use letters, digits, '.', '_', '-' and '@'",
+                format!("'{}' cannot be the name of a user", neon_types::on_one_line(name)),
+                "use 1 to 63 letters, digits, '.', '_', '-' and '@'",
             ));
         }
         if password.is_empty() {
@@ -92,8 +197,9 @@ impl UserFile {
                 "type one, or give it on standard input",
             ));
         }
+        let turn = self.turn()?;
         let mut users = self.load()?;
-        let salt = scram::random_salt().map_err(|error| local("random", "cannot draw a salt", error))?;
+        let salt = scram::salt_of(name, &turn.secret);
         let verifier = scram::make_verifier(password, &salt, scram::DEFAULT_ITERATIONS)
             .map_err(|error| local("password", "this password cannot be used", error))?;
         users.insert(name.to_owned(), verifier);
@@ -107,11 +213,12 @@ impl UserFile {
 
     /// Takes a user away.
     pub fn remove(&self, name: &str) -> Result<(), ApiError> {
+        let _turn = self.turn()?;
         let mut users = self.load()?;
         if users.remove(name).is_none() {
             return Err(refused(
                 "no_user",
-                format!("there is no user '{name}'"),
+                format!("there is no user '{}'", neon_types::on_one_line(name)),
                 "'neon user list' lists them",
             ));
         }
@@ -120,13 +227,10 @@ impl UserFile {
 }
 
 impl Users for UserFile {
-    fn verifier(&self, user: &str, _database: &str) -> Option<String> {
+    fn verifier(&self, user: &str, _database: &str) -> Result<Option<String>, UsersError> {
         match self.read() {
-            Ok(users) => users.get(user).cloned(),
-            Err(error) => {
-                tracing::error!(path = %self.path.display(), %error, "cannot read the users");
-                None
-            }
+            Ok(users) => Ok(users.get(user).cloned()),
+            Err(error) => Err(UsersError(with_causes(&error))),
         }
     }
 }
@@ -161,16 +265,71 @@ mod tests {
             fs::metadata(&path).expect("a file").permissions().mode() & 0o777,
             0o600
         );
-        assert!(
-            file.verifier("me", "any")
-                .is_some_and(|verifier| scram::is_verifier(&verifier))
-        );
-        assert_eq!(file.verifier("them", "any"), None);
+        let known = file.verifier("me", "any").expect("read").expect("known");
+        assert!(scram::is_verifier(&known));
+        assert_eq!(file.verifier("them", "any"), Ok(None));
         file.remove("me").expect("removed");
         assert!(file.remove("me").is_err());
         for bad in ["", "a b", "a\nb", "a:b", &"x".repeat(64)] {
             assert!(file.add(bad, "secret").is_err(), "{bad:?} was taken");
         }
         assert!(file.add("me", "").is_err());
+    }
+
+    #[test]
+    fn salts_are_the_same_whoever_comes_and_goes() {
+        let root = tempfile::tempdir().expect("a directory");
+        let salt = |file: &UserFile| {
+            let verifier = file.verifier("me", "any").expect("read").expect("known");
+            let salt = verifier.split(['$', ':']).nth(2).map(str::to_owned);
+            (salt.expect("a salt"), verifier)
+        };
+        let file = UserFile::of_root(root.path());
+        file.add("me", "secret").expect("added");
+        let (first, verifier) = salt(&file);
+        file.remove("me").expect("removed");
+        // As another process does it.
+        let again = UserFile::of_root(root.path());
+        again.add("me", "another").expect("added");
+        let (second, other) = salt(&file);
+        assert_eq!(first, second);
+        assert_ne!(verifier, other);
+        assert!(file.stands("me", "any", &other) && !file.stands("me", "any", &verifier));
+        let path = root.path().join(".neon-users.secret");
+        let text = fs::read_to_string(&path).expect("kept");
+        assert_eq!(text.len(), 65);
+        assert_eq!(
+            fs::metadata(&path).expect("kept").permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(Secret::from_hex(text.trim_end()), again.secret().ok());
+        fs::write(&path, "5e").expect("as a writer leaves it that died");
+        assert!(file.secret().is_ok());
+        fs::write(&path, "x".repeat(70)).expect("written");
+        assert!(file.secret().is_err());
+    }
+
+    #[test]
+    fn a_change_is_seen_at_once_and_a_file_that_others_may_read_is_not_used() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (ours, theirs) = (UserFile::of_root(root.path()), UserFile::of_root(root.path()));
+        for round in 0..20 {
+            let name = format!("user{round}");
+            theirs.add(&name, "secret").expect("added");
+            assert!(ours.verifier(&name, "any").expect("read").is_some(), "{round}");
+            theirs.remove(&name).expect("removed");
+            assert_eq!(ours.verifier(&name, "any"), Ok(None), "{round}");
+        }
+        theirs.add("me", "secret").expect("added");
+        assert!(ours.verifier("me", "any").expect("read").is_some());
+        let path = root.path().join(".neon-users");
+        for mode in [0o644, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own");
+            assert!(ours.verifier("me", "any").is_err(), "{mode:o}");
+            assert!(
+                ours.stands("me", "any", "whatever"),
+                "it is not known that it does not"
+            );
+        }
     }
 }

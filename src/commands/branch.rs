@@ -82,7 +82,22 @@ fn print(branches: &[Branch], out: &mut dyn Write) -> io::Result<()> {
         out,
         &["  BRANCH", "LSN", "COMMIT", "ENDPOINT", "SIZE", "ORIGIN"],
         &rows,
-    )
+    )?;
+    print_damage(branches, out)
+}
+
+/// Says what is wrong with branches that cannot be read.
+pub(super) fn print_damage(branches: &[Branch], out: &mut dyn Write) -> io::Result<()> {
+    for branch in branches {
+        if let Some(damage) = &branch.damaged {
+            writeln!(
+                out,
+                "\n{} is damaged: {damage}\n'neon fsck' says more; 'neon fsck --repair' asks origins; 'neon branch -D {}' removes it",
+                branch.name, branch.name
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn row(lines: &str, branch: &Branch) -> Vec<Cell> {
@@ -94,6 +109,7 @@ fn row(lines: &str, branch: &Branch) -> Vec<Cell> {
     let endpoint = match (branch.endpoint.as_deref(), branch.port) {
         (Some("running"), Some(port)) => Cell::styled(format!("running :{port}"), style::GOOD),
         (Some(state), _) => status::state(state),
+        (None, _) if branch.damaged.is_some() => status::state("damaged"),
         (None, _) => Cell::default(),
     };
     let origin = match (&branch.upstream, &branch.tracking) {
@@ -120,18 +136,9 @@ pub(crate) mod tests {
     /// A branch to vary.
     pub(crate) fn branch(name: &str) -> Branch {
         Branch {
-            name: name.to_owned(),
-            head: false,
-            commit: CommitId(ObjectId::from_bytes([0x11; 32])),
             timeline: TimelineId([0x22; 16]),
             lsn: Lsn(0x16B_3748),
-            parent: None,
-            fork_lsn: None,
-            endpoint: None,
-            port: None,
-            size: 0,
-            upstream: None,
-            tracking: None,
+            ..Branch::named(name, CommitId(ObjectId::from_bytes([0x11; 32])), false)
         }
     }
 

@@ -12,6 +12,9 @@ use crate::session::Session;
 /// pagestore.seal_megabytes, pagestore.seal_seconds, pagestore.compaction (on or off), gc.auto (on or off), gc.interval, gc.grace and
 /// gc.reflog (as 36h, 7d), retention.keep and retention.keep_wal ('neon retention' explains them).
 ///
+/// Limits of 'neon serve', which it reads when it begins: serve.login_seconds, serve.max_logins, serve.max_sessions,
+/// serve.max_sessions_per_user, serve.max_repository_bytes, serve.max_staging_bytes.
+///
 /// Memory, which a daemon or command reads when it begins: pagestore.index_megabytes (WAL that is not in layers, of each branch that
 /// is written), pagestore.layer_cache_megabytes and pagestore.block_cache_megabytes (layers that are read).
 ///

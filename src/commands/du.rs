@@ -58,6 +58,7 @@ fn print_refs(usage: &Usage, out: &mut dyn Write) -> io::Result<()> {
                 bytes(of.shared).into(),
                 bytes(of.wal).into(),
                 some(of.endpoint),
+                if of.damaged { "damaged" } else { "" }.into(),
             ]
         })
         .collect();
@@ -175,6 +176,7 @@ mod tests {
             shared: 80 << 20,
             wal: 1 << 20,
             endpoint,
+            damaged: false,
         };
         let usage = Usage {
             refs: vec![of("main", 3 << 20, 90 << 20), of("tags/v1", 0, 0)],

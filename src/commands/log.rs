@@ -54,7 +54,7 @@ pub(super) fn print(commit: &Commit, out: &mut dyn Write) -> io::Result<()> {
         commit.lsn,
         commit.timeline.short()
     )?;
-    writeln!(out, "Author:  {}", commit.author)?;
+    writeln!(out, "Author:  {}", printable(&commit.author))?;
     writeln!(out, "Date:    {}", commit.time)?;
     if let Some(time) = &commit.last_transaction_time {
         writeln!(out, "Last tx: {time}")?;
@@ -70,7 +70,7 @@ pub(super) fn print(commit: &Commit, out: &mut dyn Write) -> io::Result<()> {
 fn printable(line: &str) -> String {
     line.chars()
         .flat_map(|c| {
-            let shown: Vec<char> = if c.is_control() && c != '\t' {
+            let shown: Vec<char> = if !neon_types::is_printable(c) && c != '\t' {
                 c.escape_default().collect()
             } else {
                 vec![c]

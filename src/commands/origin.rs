@@ -10,6 +10,9 @@ use crate::ui::table::{self, Cell};
 /// Name other repositories
 ///
 /// Origins are kept in .neon/config.toml. Passwords are never printed.
+///
+/// A server must prove that it knows the password before anything is sent to it. '?require_auth=none' behind its URI asks for no proof: whoever answers
+/// there gets what is sent and is believed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to do

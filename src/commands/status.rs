@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use neon_repo::api::{EndpointStatus, Request, Status};
 
-use super::answer;
+use super::{answer, branch};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::ui::table::{self, Cell};
@@ -64,6 +64,7 @@ fn print(status: &Status, out: &mut dyn Write) -> io::Result<()> {
             kept.display()
         )?;
     }
+    branch::print_damage(&status.branches, out)?;
     if status.endpoints.is_empty() {
         return writeln!(out, "no endpoints");
     }
@@ -86,7 +87,10 @@ fn row(endpoint: &EndpointStatus) -> Vec<Cell> {
     vec![
         endpoint.name.as_str().into(),
         state(&endpoint.state),
-        endpoint.port.to_string().into(),
+        match endpoint.port {
+            0 => Cell::default(),
+            port => port.to_string().into(),
+        },
         endpoint.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
         if endpoint.read_only {
             "read-only"
@@ -106,7 +110,7 @@ fn row(endpoint: &EndpointStatus) -> Vec<Cell> {
 pub(super) fn state(state: &str) -> Cell {
     match state {
         "running" => Cell::styled(state, style::GOOD),
-        "crashed" => Cell::styled(state, style::BAD),
+        "crashed" | "damaged" => Cell::styled(state, style::BAD),
         other => other.into(),
     }
 }

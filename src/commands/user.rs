@@ -11,7 +11,8 @@ use crate::ui::password;
 
 /// Say who may push to, pull from and clone what 'neon serve' serves
 ///
-/// Passwords are kept as SCRAM-SHA-256 verifiers, from which they cannot be read back.
+/// Passwords are kept as SCRAM-SHA-256 verifiers, from which they cannot be read back. Sessions of a user who is removed, or gets another
+/// password, end within a second.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to do

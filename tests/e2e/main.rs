@@ -15,6 +15,7 @@ mod places;
 mod refusals;
 mod repair;
 mod revisions;
+mod serving;
 mod settings;
 mod space;
 mod superuser;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use neon_transport::server::{Caller, Opening, Options, Service, Users, serve};
+use neon_transport::server::{Caller, Opening, Options, Service, Users, UsersError, serve};
 use neon_transport::{
     Address, Channel, DialOptions, PasswordSources, Refusal, TransportError, dial_with, scram,
 };
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 struct Anybody(String);
 
 impl Users for Anybody {
-    fn verifier(&self, _user: &str, _database: &str) -> Option<String> {
-        Some(self.0.clone())
+    fn verifier(&self, _user: &str, _database: &str) -> Result<Option<String>, UsersError> {
+        Ok(Some(self.0.clone()))
     }
 }
 
@@ -80,7 +80,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let megabytes: usize = std::env::args().nth(1).map_or(Ok(2048), |text| text.parse())?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let address: Address = format!("postgresql://u:p@{}/bench", listener.local_addr()?).parse()?;
-    let verifier = scram::make_verifier("p", &scram::random_salt()?, scram::DEFAULT_ITERATIONS)?;
+    let verifier = scram::make_verifier(
+        "p",
+        &scram::salt_of("p", &scram::Secret::draw()?),
+        scram::DEFAULT_ITERATIONS,
+    )?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(
         listener,

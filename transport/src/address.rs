@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Password;
+use crate::{Password, RequireAuth};
 
 /// The port of `neon serve` when an address names none.
 pub const DEFAULT_PORT: u16 = 6543;
@@ -21,6 +21,14 @@ pub fn is_repository_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+/// Returns true for a name that a user of a server may have: 1 to 63 of `[A-Za-z0-9._@-]`.
+pub fn is_user_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@'))
+}
+
 /// Where a repository is, and who asks. `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
@@ -34,6 +42,8 @@ pub struct Address {
     pub user: Option<String>,
     /// Password, if the URI holds one.
     pub password: Option<Password>,
+    /// What the server has to prove: `?require_auth=`, as libpq calls it.
+    pub require_auth: RequireAuth,
 }
 
 /// The text is not the address of a repository. No variant holds the text, for the password's sake.
@@ -62,9 +72,15 @@ pub enum AddressError {
     /// `sslmode=require` and the like.
     #[error("sslmode={0} is not possible: there is no TLS in this release")]
     Tls(String),
+    /// `require_auth` with a method that there is not.
+    #[error("require_auth={0} is not possible: the methods are scram-sha-256 and none")]
+    Auth(String),
     /// `?name=value` with a name that means nothing here.
     #[error("the address has an unknown option '{0}'")]
     Option(String),
+    /// The same option a second time.
+    #[error("the address has the option '{0}' twice")]
+    Twice(String),
     /// Longer than 2048 bytes, or with spaces or control characters in it.
     #[error("the address is too long or holds characters that must be percent-encoded")]
     Form,
@@ -87,7 +103,7 @@ impl FromStr for Address {
             // A password with / or ? in it, cut in two: no message may show the second half.
             return Err(AddressError::Form);
         }
-        check_options(options)?;
+        let require_auth = read_options(options)?;
         // The last @, as browsers do it: an unencoded @ in a password is forgiven rather than sent to a wrong host.
         let (login, place) = match authority.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
@@ -118,6 +134,7 @@ impl FromStr for Address {
             repository,
             user,
             password: password.filter(|p| !p.reveal().is_empty()),
+            require_auth,
         };
         // Escapes may make it longer than it came: what is written into a configuration must be readable again.
         if address.reveal().len() > MAX_ADDRESS {
@@ -156,6 +173,9 @@ impl Address {
         uri.push_str(&place);
         uri.push('/');
         uri.push_str(&self.repository);
+        if self.require_auth == RequireAuth::Nothing {
+            uri.push_str("?require_auth=none");
+        }
         uri
     }
 }
@@ -216,16 +236,37 @@ fn parse_place(place: &str) -> Result<(String, u16), AddressError> {
 }
 
 /// Options that psql users have in their URIs and that mean what we do anyway are taken; nothing else is ignored silently.
-fn check_options(options: &str) -> Result<(), AddressError> {
+fn read_options(options: &str) -> Result<RequireAuth, AddressError> {
+    let mut require_auth = RequireAuth::default();
+    let mut seen = Vec::new();
     for option in options.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        match (decode(name)?.as_str(), decode(value)?.as_str()) {
+        let (name, value) = (decode(name)?, decode(value)?);
+        match (name.as_str(), value.as_str()) {
             ("sslmode", "disable" | "allow" | "prefer") | ("application_name", _) => {}
-            ("sslmode", mode) => return Err(AddressError::Tls(mode.to_owned())),
-            (name, _) => return Err(AddressError::Option(name.to_owned())),
+            ("sslmode", _) => return Err(AddressError::Tls(value)),
+            ("require_auth", methods) => require_auth = read_methods(methods)?,
+            _ => return Err(AddressError::Option(name)),
+        }
+        if seen.contains(&name) {
+            return Err(AddressError::Twice(name));
+        }
+        seen.push(name);
+    }
+    Ok(require_auth)
+}
+
+/// Reads a list such as `scram-sha-256,none`: with `none` in it no proof is required.
+fn read_methods(methods: &str) -> Result<RequireAuth, AddressError> {
+    let mut require_auth = RequireAuth::Scram;
+    for method in methods.split(',') {
+        match method {
+            "scram-sha-256" => {}
+            "none" => require_auth = RequireAuth::Nothing,
+            other => return Err(AddressError::Auth(other.to_owned())),
         }
     }
-    Ok(())
+    Ok(require_auth)
 }
 
 fn decode(text: &str) -> Result<String, AddressError> {
@@ -333,6 +374,30 @@ mod tests {
             ("postgresql://a%00@h/shop", Escape),
             ("postgresql://h/shop?sslmode=require", Tls("require".into())),
             ("postgresql://h/shop?service=x", Option("service".into())),
+            (
+                "postgresql://h/shop?require_Auth=none",
+                Option("require_Auth".into()),
+            ),
+            (
+                "postgresql://h/shop?requireauth=none",
+                Option("requireauth".into()),
+            ),
+            (
+                "postgresql://h/shop?channel_binding=require",
+                Option("channel_binding".into()),
+            ),
+            ("postgresql://h/shop?password=x", Option("password".into())),
+            ("postgresql://h/shop?require_auth=md5", Auth("md5".into())),
+            ("postgresql://h/shop?require_auth=", Auth("".into())),
+            ("postgresql://h/shop?require_auth=!none", Auth("!none".into())),
+            (
+                "postgresql://h/shop?require_auth=scram-sha-256,trust",
+                Auth("trust".into()),
+            ),
+            (
+                "postgresql://h/shop?require_auth=none&require_auth=scram-sha-256",
+                Twice("require_auth".into()),
+            ),
             ("postgresql://h/sh op", Form),
         ];
         for (text, error) in cases {
@@ -343,11 +408,34 @@ mod tests {
         assert_eq!(long("!"), Err(Form), "escaped, it is too long to be read again");
     }
 
+    #[test]
+    fn a_proof_is_required_unless_the_address_says_otherwise() {
+        let required = |text: &str| parse(text).unwrap().require_auth;
+        assert_eq!(required("postgresql://h/shop"), RequireAuth::Scram);
+        assert_eq!(
+            required("postgresql://h/shop?require_auth=scram-sha-256"),
+            RequireAuth::Scram
+        );
+        let waived = "postgresql://a@h:6543/shop?require_auth=none";
+        assert_eq!(required(waived), RequireAuth::Nothing);
+        assert_eq!(
+            required("postgresql://h/shop?sslmode=disable&require_auth=scram-sha-256%2Cnone"),
+            RequireAuth::Nothing
+        );
+        assert_eq!(
+            parse(waived).unwrap().to_string(),
+            waived,
+            "it is kept, and shown"
+        );
+        assert_eq!(parse(waived).unwrap().reveal(), waived);
+    }
+
     proptest! {
         #[test]
         fn any_user_and_password_survive(user in "[^\\x00]{1,15}", password in "[^\\x00]{1,15}") {
             let address = Address {
                 host: "h".into(), port: 1, repository: "r".into(), user: Some(user), password: Some(Password::new(password)),
+                require_auth: RequireAuth::Scram,
             };
             prop_assert_eq!(parse(&address.reveal()), Ok(address));
         }

@@ -6,11 +6,20 @@ use tokio::net::TcpStream;
 
 use crate::channel::Role;
 use crate::link::{Answer, Link, LinkError};
+use crate::login::Login;
 use crate::wire::WireError;
 use crate::{
     Address, Channel, PROTOCOL_PARAMETER, PROTOCOL_VERSION, Password, PasswordOrigin, PasswordSources,
-    RecvHalf, Refusal, Rows, SendHalf, TransportError, keepalive, sqlstate,
+    RecvHalf, Refusal, RequireAuth, Rows, SendHalf, TransportError, keepalive, sqlstate,
 };
+
+/// How long we wait each time that a login had to give way to others.
+const COME_AGAIN: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1200),
+    Duration::from_millis(3000),
+];
 
 /// How to dial.
 #[derive(Clone, Debug)]
@@ -85,7 +94,20 @@ pub async fn ask(address: &Address, question: &str, options: &DialOptions) -> Re
     }
 }
 
+/// Connects; comes again a few times where others who log in at the same time were more than there are places.
 async fn connect(address: &Address, options: &DialOptions) -> Result<Link, TransportError> {
+    for pause in COME_AGAIN {
+        match connect_once(address, options).await {
+            Err(TransportError::Refused(refusal)) if refusal.code == sqlstate::INSUFFICIENT_RESOURCES => {
+                tokio::time::sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+    connect_once(address, options).await
+}
+
+async fn connect_once(address: &Address, options: &DialOptions) -> Result<Link, TransportError> {
     let place = address.place();
     let no_answer = || TransportError::NoAnswer {
         address: place.clone(),
@@ -116,7 +138,7 @@ async fn connect(address: &Address, options: &DialOptions) -> Result<Link, Trans
         Box::new(reader),
         Box::new(writer),
         &parameters,
-        secret.password.as_ref(),
+        Login::new(secret.password.as_ref(), address.require_auth),
     );
     let link = tokio::time::timeout(options.patience, start)
         .await
@@ -125,7 +147,8 @@ async fn connect(address: &Address, options: &DialOptions) -> Result<Link, Trans
     match link.parameters.get(PROTOCOL_PARAMETER) {
         Some(spoken) if *spoken == version => Ok(link),
         Some(spoken) => Err(TransportError::protocol(format!(
-            "{place} speaks version {spoken} of neon's protocol, this program version {version}"
+            "{place} speaks version {} of neon's protocol, this program version {version}",
+            neon_types::on_one_line(&spoken.chars().take(20).collect::<String>())
         ))),
         None => Err(TransportError::NotANeonServer {
             address: place,
@@ -174,6 +197,7 @@ impl Secret {
         let who = Address {
             user: Some(self.user.clone()),
             password: None,
+            require_auth: RequireAuth::Scram,
             ..address.clone()
         }
         .to_string();
@@ -200,9 +224,18 @@ impl Secret {
             LinkError::Authentication(what) => {
                 not_neon(format!("it is a PostgreSQL server that asks for {what}"))
             }
-            LinkError::NotGenuine => {
-                not_neon("it could not prove that it knows the password, so it may be an impostor".into())
-            }
+            LinkError::Unasked => TransportError::Unproven {
+                address: place,
+                found: "it lets us in without asking for it, as a PostgreSQL server that trusts everybody does, or an impostor".into(),
+            },
+            LinkError::NotGenuine => TransportError::Unproven {
+                address: place,
+                found: "its proof is missing or wrong, so it may be an impostor".into(),
+            },
+            LinkError::Iterations(_) => TransportError::Unproven {
+                address: place,
+                found: format!("{error}, so it may be an impostor"),
+            },
             LinkError::Closed | LinkError::Wire(WireError::Ended | WireError::Io(_) | WireError::Broken) => {
                 after_start(error)
             }

@@ -53,6 +53,14 @@ pub enum TransportError {
         /// What it seems to be.
         found: String,
     },
+    /// What answers at that address has not proved that it knows the password. Nothing was said to it.
+    #[error("{address} is not a neon server that knows the password: {found}")]
+    Unproven {
+        /// `host:port`
+        address: String,
+        /// What it did instead.
+        found: String,
+    },
     /// The peer understood and said no. Also the end of a channel that the peer gave up with a reason.
     #[error("{0}")]
     Refused(Refusal),
@@ -139,6 +147,9 @@ impl TransportError {
                 "the password {origin}; `neon user list` on the server shows who may connect"
             )),
             TransportError::NotANeonServer { .. } => Some("check host and port of the URI".into()),
+            TransportError::Unproven { .. } => Some(
+                "check host and port of the URI, and what listens there; '?require_auth=none' in the URI asks for no proof".into(),
+            ),
             TransportError::Refused(refusal) | TransportError::NotReady(refusal) => refusal.hint.clone(),
             TransportError::Cut { .. } => Some("try again: what was transferred and verified is kept".into()),
             TransportError::Address(_)

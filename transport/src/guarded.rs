@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::link::{Answer, Link};
+use crate::login;
 use crate::replication::refined;
 use crate::{Rows, TransportError};
 
@@ -93,7 +94,8 @@ impl Guarded {
             .filter(|(version, _, _)| login.version >= *version);
         parameters.extend(since.map(|(_, name, value)| (*name, *value)));
         let (reader, writer) = stream.into_split();
-        let start = Link::start(Box::new(reader), Box::new(writer), &parameters, None);
+        let nothing_asked = login::Login::new(None, login::RequireAuth::Nothing);
+        let start = Link::start(Box::new(reader), Box::new(writer), &parameters, nothing_asked);
         let link = timeout(PATIENCE, start)
             .await
             .map_err(|_| TransportError::NoAnswer {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::{backend, frontend};
 
+use crate::login::Login;
+use crate::scram::{LEAST_ITERATIONS, MAX_ITERATIONS};
 use crate::wire::{BoxRead, BoxWrite, Message, MessageReader, MessageWriter, WireError};
-use crate::{Password, Refusal, Rows};
+use crate::{Refusal, Rows};
 
 /// Body limit of control messages, bytes. Postgres itself sends at most 30,000 in an error.
 const SMALL: usize = 64 * 1024;
@@ -41,6 +42,11 @@ pub(crate) enum LinkError {
     Authentication(&'static str),
     #[error("the server could not prove that it knows the password")]
     NotGenuine,
+    #[error("the server lets us in without asking for the password")]
+    Unasked,
+    #[error("the server asks for {} iterations of SCRAM-SHA-256, not {LEAST_ITERATIONS} to {MAX_ITERATIONS}",
+        .0.map_or("no number of".to_owned(), |count| count.to_string()))]
+    Iterations(Option<u32>),
     #[error("the server answered with {0}")]
     Unexpected(String),
 }
@@ -87,7 +93,7 @@ impl Link {
         reader: BoxRead,
         writer: BoxWrite,
         parameters: &[(&str, &str)],
-        password: Option<&Password>,
+        login: Login<'_>,
     ) -> Result<Link, LinkError> {
         let mut link = Link {
             reader: MessageReader::new(reader),
@@ -97,65 +103,28 @@ impl Link {
         let mut out = BytesMut::new();
         frontend::startup_message(parameters.iter().copied(), &mut out).map_err(WireError::Io)?;
         link.writer.write(&out).await?;
-        link.authenticate(password).await?;
+        link.authenticate(login).await?;
         link.reader.expect_bulk();
         Ok(link)
     }
 
-    async fn authenticate(&mut self, password: Option<&Password>) -> Result<(), LinkError> {
+    async fn authenticate(&mut self, mut login: Login<'_>) -> Result<(), LinkError> {
         use backend::Message as M;
-        let mut scram: Option<ScramSha256> = None;
-        let mut proven = false;
+        let mut out = BytesMut::new();
         loop {
-            let mut out = BytesMut::new();
             match self.next_parsed(limits_of_start_up).await? {
-                M::AuthenticationSasl(body) if scram.is_none() => {
-                    if !body
-                        .mechanisms()
-                        .any(|m| Ok(m == SCRAM_SHA_256))
-                        .map_err(WireError::Io)?
-                    {
-                        return Err(LinkError::Authentication("an unknown SASL mechanism"));
-                    }
-                    let password = password.ok_or(LinkError::PasswordNeeded)?;
-                    let exchange =
-                        ScramSha256::new(password.reveal().as_bytes(), ChannelBinding::unsupported());
-                    frontend::sasl_initial_response(SCRAM_SHA_256, exchange.message(), &mut out)
-                        .map_err(WireError::Io)?;
-                    self.writer.write(&out).await?;
-                    scram = Some(exchange);
-                }
-                M::AuthenticationSaslContinue(body) => {
-                    let exchange = scram
-                        .as_mut()
-                        .ok_or_else(|| LinkError::Unexpected("a SASL step".into()))?;
-                    exchange
-                        .update(body.data())
-                        .map_err(|e| LinkError::Unexpected(e.to_string()))?;
-                    frontend::sasl_response(exchange.message(), &mut out).map_err(WireError::Io)?;
-                    self.writer.write(&out).await?;
-                }
-                M::AuthenticationSaslFinal(body) => {
-                    let exchange = scram
-                        .as_mut()
-                        .ok_or_else(|| LinkError::Unexpected("a SASL step".into()))?;
-                    exchange.finish(body.data()).map_err(|_| LinkError::NotGenuine)?;
-                    proven = true;
-                }
-                // A server that skips the proof after it asked for one is not the one that knows the password.
-                M::AuthenticationOk if scram.is_some() && !proven => return Err(LinkError::NotGenuine),
-                M::AuthenticationOk | M::BackendKeyData(_) | M::NoticeResponse(_) => {}
-                M::ParameterStatus(body) => self.remember(&body)?,
-                M::ReadyForQuery(_) => return Ok(()),
+                M::NoticeResponse(_) => {}
                 M::ErrorResponse(body) => return Err(refused(&body)),
-                M::AuthenticationMd5Password(_) => return Err(LinkError::Authentication("an MD5 password")),
-                M::AuthenticationCleartextPassword => {
-                    return Err(LinkError::Authentication("a clear-text password"));
+                M::ParameterStatus(body) if login.is_in() => self.remember(&body)?,
+                M::BackendKeyData(_) if login.is_in() => {}
+                M::ReadyForQuery(_) if login.is_in() => return Ok(()),
+                message => {
+                    out.clear();
+                    login.hear(&message, &mut out)?;
+                    if !out.is_empty() {
+                        self.writer.write(&out).await?;
+                    }
                 }
-                M::AuthenticationGss | M::AuthenticationSspi | M::AuthenticationKerberosV5 => {
-                    return Err(LinkError::Authentication("GSSAPI"));
-                }
-                _ => return Err(LinkError::Unexpected("an unexpected message".into())),
             }
         }
     }

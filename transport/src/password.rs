@@ -88,7 +88,11 @@ impl PasswordSources {
         database: &str,
         user: &str,
     ) -> Result<Option<(Password, PasswordOrigin)>, PassfileError> {
-        if let Some(password) = &self.environment {
+        if let Some(password) = self
+            .environment
+            .as_ref()
+            .filter(|password| !password.reveal().is_empty())
+        {
             return Ok(Some((password.clone(), PasswordOrigin::Environment)));
         }
         let Some(path) = &self.passfile else {

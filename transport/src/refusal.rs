@@ -32,10 +32,16 @@ pub mod sqlstate {
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     /// The command line was not understood.
     pub const SYNTAX_ERROR: &str = "42601";
+    /// A name that cannot be.
+    pub const INVALID_NAME: &str = "42602";
     /// The named thing does not exist (in Postgres: a replication slot).
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// The named thing exists already (in Postgres: a replication slot).
     pub const DUPLICATE_OBJECT: &str = "42710";
+    /// A limit on what may be kept (in Postgres: a limit that was configured).
+    pub const TOO_MANY_REPOSITORIES: &str = "53400";
+    /// So many log in at one time that this login gave way: try again.
+    pub const INSUFFICIENT_RESOURCES: &str = "53000";
     /// All connections are taken.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// The thing is not in a state that allows this (here: the two histories have diverged, an endpoint runs).
@@ -187,8 +193,8 @@ fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            c if c.is_control() => '\u{fffd}',
-            c => c,
+            c if neon_types::is_printable(c) => c,
+            _ => '\u{fffd}',
         })
         .collect()
 }
@@ -262,7 +268,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_refusal_survives_the_wire(message in "[^\\x00-\\x1f\\x7f-\\u{9f}]{0,200}", hint in proptest::option::of("[a-z ]{1,50}")) {
+        fn any_refusal_survives_the_wire(message in "\\PC{0,200}", hint in proptest::option::of("[a-z ]{1,50}")) {
+            let message: String = message.chars().filter(|c| neon_types::is_printable(*c)).collect();
             let refusal = Refusal { hint, ..Refusal::new("55000", message) };
             let mut bytes = BytesMut::new();
             refusal.encode(true, &mut bytes);

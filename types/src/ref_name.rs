@@ -5,8 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::on_one_line;
+
 /// Longest branch, tag or origin name, in bytes.
 const MAX_NAME: usize = 100;
+
+/// Characters of a bad name that a message shows.
+const MAX_SHOWN: usize = 200;
 
 /// A ref: a name that points to a commit. Kept as a file of that path below `.neon/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,17 +29,41 @@ pub enum RefName {
     },
 }
 
-/// The name may not be used.
+/// First parts that say of a revision which kind of ref it is, so that no ref of that name could be meant by it.
+const RESERVED: [&str; 5] = ["HEAD", "refs", "heads", "tags", "origins"];
+
+/// The name may not be used. The text shows it with everything escaped that a terminal would not print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a valid name: use letters, digits, '.', '_', '-' and '/' between parts, at most 100 bytes, \
-     no part that is empty or begins with '-' or '.', or ends with '.lock'"
+    "'{}' is not a valid name: use letters, digits, '.', '_', '-' and '/' between parts, at most 100 bytes, \
+     no part that is empty, begins with '-' or '.', or ends with '.lock'; the first part cannot be HEAD, refs, heads, tags or origins",
+    shown(.0)
 )]
 pub struct RefNameError(pub String);
 
-/// Returns true for a name that a branch or tag may have: parts of `[A-Za-z0-9._-]` joined by `/`, none empty, beginning
-/// with `.` or `-`, or ending in `.lock`; not `HEAD`; not something that reads as a commit id of 40 or more digits.
+/// A name of anybody's choosing, short enough and printable for a message.
+fn shown(name: &str) -> String {
+    let shown: String = name.chars().take(MAX_SHOWN).collect();
+    let more = if name.chars().nth(MAX_SHOWN).is_some() {
+        "..."
+    } else {
+        ""
+    };
+    on_one_line(&shown) + more
+}
+
+/// Returns true for a name that a branch, tag or origin may be given: one that [`is_safe_name`] allows, and whose first part is not `HEAD`,
+/// `refs`, `heads`, `tags` or `origins`.
 pub fn is_valid_name(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or_default();
+    is_safe_name(name) && !RESERVED.contains(&first)
+}
+
+/// Returns true for a name that may become a path: parts of `[A-Za-z0-9._-]` joined by `/`, none empty, beginning with `.` or `-`,
+/// or ending in `.lock`; not `HEAD`; not something that reads as a commit id of 40 or more digits.
+///
+/// Refs that were made when fewer names were reserved have such names. They are read, listed and deleted, and never made.
+pub fn is_safe_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
         && name != "HEAD"
@@ -51,6 +80,17 @@ pub fn is_valid_name(name: &str) -> bool {
 }
 
 impl RefName {
+    /// Returns why a ref of this name may not be made, if so.
+    pub fn check_new(&self) -> Result<(), RefNameError> {
+        let bad = match self {
+            RefName::Branch(name) | RefName::Tag(name) => [name, name],
+            RefName::Origin { origin, branch } => [origin, branch],
+        }
+        .into_iter()
+        .find(|name| !is_valid_name(name));
+        bad.map_or(Ok(()), |name| Err(RefNameError(name.clone())))
+    }
+
     /// Returns the ref of branch `name`.
     pub fn branch(name: &str) -> Result<RefName, RefNameError> {
         check(name).map(RefName::Branch)
@@ -82,7 +122,7 @@ impl RefName {
 }
 
 fn check(name: &str) -> Result<String, RefNameError> {
-    if is_valid_name(name) {
+    if is_safe_name(name) {
         Ok(name.to_owned())
     } else {
         Err(RefNameError(name.to_owned()))
@@ -147,6 +187,37 @@ mod tests {
             assert!(!is_valid_name(bad), "{bad:?} was taken");
         }
         assert!(!is_valid_name(&"ab".repeat(20)), "a full id was taken as a name");
+    }
+
+    #[test]
+    fn names_that_mean_another_ref_are_never_made_and_still_read() {
+        for name in [
+            "refs/heads/x",
+            "heads/x",
+            "tags/x",
+            "origins/cloud/x",
+            "refs",
+            "HEAD/x",
+        ] {
+            assert!(!is_valid_name(name), "{name:?} was taken");
+            assert!(is_safe_name(name), "{name:?} could not be deleted");
+            let there = RefName::branch(name).expect("a ref that was made before");
+            assert_eq!(there.check_new(), Err(RefNameError(name.to_owned())));
+        }
+        for name in ["head", "x/heads", "refs2/x", "my.tags/x"] {
+            assert!(is_valid_name(name), "{name:?} was refused");
+        }
+        let origin = RefName::origin("tags", "main").expect("safe");
+        assert_eq!(origin.check_new(), Err(RefNameError("tags".to_owned())));
+        let branch = RefName::origin("cloud", "heads/x").expect("safe");
+        assert_eq!(branch.check_new(), Err(RefNameError("heads/x".to_owned())));
+    }
+
+    #[test]
+    fn a_name_in_an_error_cannot_change_the_line_around_it() {
+        let error = RefNameError("a\nb\u{1b}[2K\u{202e}c".to_owned()).to_string();
+        assert!(error.starts_with("'a\\nb\\u{1b}[2K\\u{202e}c' is"), "{error}");
+        assert!(RefNameError("x".repeat(5_000)).to_string().len() < 600);
     }
 
     #[test]

@@ -8,13 +8,13 @@ mod settings;
 pub mod span;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use neon_types::{RefName, RepoId};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
+use crate::owned::{self, Access, Owner};
 use crate::{ObjectsError, Result, durable};
 
 pub use retention::{Keep, Retention};
@@ -64,8 +64,9 @@ impl Config {
     pub fn load(neon_dir: &Path) -> Result<Config> {
         let path = neon_dir.join("config.toml");
         let mut text = String::new();
-        fs::File::open(&path)
-            .and_then(|file| file.take(MAX_CONFIG + 1).read_to_string(&mut text))
+        owned::open(&path, Owner::Us, Access::Readable)?
+            .take(MAX_CONFIG + 1)
+            .read_to_string(&mut text)
             .map_err(ObjectsError::io("read", &path))?;
         if text.len() as u64 > MAX_CONFIG {
             return Err(bad(&path, format!("longer than {MAX_CONFIG} bytes")));
@@ -150,7 +151,7 @@ impl Config {
 
     /// Names another repository.
     pub fn add_origin(&mut self, name: &str, uri: &str) -> Result<()> {
-        RefName::origin(name, "x")?;
+        RefName::origin(name, "x")?.check_new()?;
         if self.origins()?.contains_key(name) {
             return Err(ObjectsError::OriginExists(name.to_owned()));
         }
@@ -180,7 +181,7 @@ impl Config {
 
     /// Renames an origin, and the branches that go there follow.
     pub fn rename_origin(&mut self, old: &str, new: &str) -> Result<()> {
-        RefName::origin(new, "x")?;
+        RefName::origin(new, "x")?.check_new()?;
         self.origin(old)?;
         if self.origins()?.contains_key(new) {
             return Err(ObjectsError::OriginExists(new.to_owned()));

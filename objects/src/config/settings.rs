@@ -134,7 +134,82 @@ pub const SETTINGS: &[SettingSpec] = &[
         default: "256MB",
         doc: "Raw WAL that is kept below the end of a branch, where it says nothing else, beyond what is not in layers",
     },
+    SettingSpec {
+        key: "serve.login_seconds",
+        kind: SettingKind::Number { min: 1, max: 300 },
+        default: "5",
+        doc: "Seconds that a client of 'neon serve' may take to log in",
+    },
+    SettingSpec {
+        key: "serve.max_logins",
+        kind: SettingKind::Number { min: 2, max: 10_000 },
+        default: "128",
+        doc: "Clients that log in to 'neon serve' at one time, half of them from one address; who does least gives way",
+    },
+    SettingSpec {
+        key: "serve.max_sessions",
+        kind: SettingKind::Number { min: 1, max: 10_000 },
+        default: "100",
+        doc: "Sessions of 'neon serve' at one time",
+    },
+    SettingSpec {
+        key: "serve.max_sessions_per_user",
+        kind: SettingKind::Number { min: 1, max: 10_000 },
+        default: "50",
+        doc: "Sessions of one user of 'neon serve' at one time",
+    },
+    SettingSpec {
+        key: "serve.max_repository_bytes",
+        kind: SettingKind::Bytes,
+        default: "1TB",
+        doc: "Bytes of history that a repository may have through pushes to 'neon serve'",
+    },
+    SettingSpec {
+        key: "serve.max_staging_bytes",
+        kind: SettingKind::Bytes,
+        default: "1TB",
+        doc: "Bytes of a repository that may be on their way in at one time, those that unfinished pushes left included",
+    },
+    SettingSpec {
+        key: "serve.keep_staged",
+        kind: SettingKind::Duration,
+        default: "24h",
+        doc: "How long 'neon serve --root' keeps what an unfinished push left, for the next attempt",
+    },
+    SettingSpec {
+        key: "serve.max_repositories",
+        kind: SettingKind::Number {
+            min: 0,
+            max: 1_000_000,
+        },
+        default: "1000",
+        doc: "Repositories below 'neon serve --root'; a push to another name is refused then",
+    },
+    SettingSpec {
+        key: "serve.max_open",
+        kind: SettingKind::Number { min: 1, max: 10_000 },
+        default: "32",
+        doc: "Repositories that 'neon serve --root' has open at one time; one that is idle gives way",
+    },
+    SettingSpec {
+        key: "serve.idle",
+        kind: SettingKind::Duration,
+        default: "1m",
+        doc: "After how long without a session 'neon serve --root' closes a repository",
+    },
 ];
+
+impl SettingSpec {
+    /// Returns the setting of that key.
+    pub fn find(key: &str) -> Option<&'static SettingSpec> {
+        SETTINGS.iter().find(|spec| spec.key == key)
+    }
+
+    /// Returns why the setting cannot have this value, if so.
+    pub fn check(&self, value: &str) -> Result<()> {
+        parse(self, value).map(|_| ())
+    }
+}
 
 const ENDPOINT_SETTINGS: &str = "settings";
 
@@ -310,9 +385,7 @@ fn place(key: &str) -> Result<Place> {
         ["endpoint", ENDPOINT_SETTINGS, name] if is_postgres_name(name) => {
             Ok(Place::Postgres((*name).to_owned()))
         }
-        _ => SETTINGS
-            .iter()
-            .find(|spec| spec.key == key)
+        _ => SettingSpec::find(key)
             .map(Place::Setting)
             .ok_or_else(|| unknown(key)),
     }

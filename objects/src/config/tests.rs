@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -113,7 +114,7 @@ fn origins_are_added_once_under_sound_names() {
         config.add_origin("cloud", "x"),
         Err(ObjectsError::OriginExists(_))
     ));
-    for bad in ["a/b", "-x", "", ".."] {
+    for bad in ["a/b", "-x", "", "..", "heads", "tags", "HEAD"] {
         assert!(
             matches!(config.add_origin(bad, "x"), Err(ObjectsError::Name(_))),
             "{bad:?}"
@@ -126,6 +127,10 @@ fn origins_are_added_once_under_sound_names() {
     assert!(matches!(
         config.rename_origin("no", "x"),
         Err(ObjectsError::NoOrigin(_))
+    ));
+    assert!(matches!(
+        config.rename_origin("cloud", "refs"),
+        Err(ObjectsError::Name(_))
     ));
 }
 

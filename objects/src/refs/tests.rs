@@ -334,7 +334,18 @@ fn damage_is_named_and_strange_files_are_not_refs() {
             matches!(refs.get(&branch("main")), Err(ObjectsError::DamagedRef { .. })),
             "{damage:?}"
         );
+        let others = refs.edit(&[to(branch("other"), Expect::Any, 2)], WHO, "", 0);
+        others.expect("another ref is made and moved");
+        let (found, damaged) = refs.survey("refs/heads/").expect("listed");
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [branch("other")]);
+        assert_eq!(damaged.into_iter().collect::<Vec<_>>(), [branch("main")]);
     }
+    let exactly = refs.edit(&[to(branch("main"), Expect::Exactly(commit(1)), 2)], WHO, "", 0);
+    assert!(matches!(exactly, Err(ObjectsError::DamagedRef { .. })));
+    refs.edit(&[delete(branch("main"))], WHO, "", 0).expect("deleted");
+    assert_eq!(refs.get(&branch("main")).expect("read"), None);
+    let log = refs.read_reflog(&branch("main")).expect("a log");
+    assert_eq!(log.last().map(|entry| entry.new), Some(None));
 }
 
 #[test]
@@ -350,4 +361,38 @@ fn head_names_a_branch() {
     assert!(refs.set_head("../x").is_err());
     fs::write(dir.path().join("HEAD"), "ref: refs/heads/../x\n").expect("written");
     assert!(matches!(refs.head(), Err(ObjectsError::DamagedHead(_))));
+}
+
+#[test]
+fn a_name_that_means_another_ref_is_not_made_and_one_that_is_there_can_go() {
+    let (dir, refs) = refs();
+    let edit = |edits: &[RefEdit]| refs.edit(edits, WHO, "test", 1);
+    let named = [
+        branch("heads/x"),
+        branch("refs/heads/x"),
+        RefName::tag("tags/x").expect("safe"),
+        RefName::origin("heads", "x").expect("safe"),
+        RefName::origin("cloud", "tags/x").expect("safe"),
+    ];
+    for name in named {
+        let refused = edit(&[
+            to(branch("good"), Expect::Any, 1),
+            to(name.clone(), Expect::Any, 1),
+        ]);
+        assert!(
+            matches!(refused, Err(ObjectsError::Name(_))),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(refs.get(&branch("good")).expect("read"), None, "all or nothing");
+        assert!(!dir.path().join("log").exists());
+        // As programs did that reserved fewer names.
+        let path = dir.path().join(name.to_string());
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        fs::write(&path, format!("{}\n", commit(2))).expect("written");
+        assert_eq!(refs.list("").expect("listed").keys().collect::<Vec<_>>(), [&name]);
+        edit(&[to(name.clone(), Expect::Exactly(commit(2)), 3)]).expect("moved");
+        edit(&[delete(name.clone())]).expect("deleted");
+        assert!(refs.list("").expect("listed").is_empty());
+        fs::remove_dir_all(dir.path().join("log")).expect("removed");
+    }
 }

@@ -253,6 +253,29 @@ fn what_arrives_is_collected_only_while_no_transfer_has_it() {
 }
 
 #[test]
+fn what_nobody_goes_on_with_expires() {
+    let (_dir, store) = store();
+    let (old, busy) = (hash(b"old"), hash(b"busy"));
+    drop(
+        store
+            .staging(old)
+            .map(|mut staging| staging.append(b"ol"))
+            .expect("begun"),
+    );
+    let mut staging = store.staging(busy).expect("begun");
+    staging.append(b"bus").expect("taken");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    assert_eq!(store.expire_incoming(long_ago).expect("looked"), 0);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    assert_eq!(store.expire_incoming(later).expect("removed"), 2, "bytes");
+    assert_eq!(
+        store.incoming().expect("listed").len(),
+        1,
+        "what a transfer has stays"
+    );
+}
+
+#[test]
 fn what_a_process_left_on_the_point_of_being_an_object_is_gone_on_with() {
     let (_dir, store) = store();
     let id = hash(b"whole");

@@ -40,9 +40,9 @@ impl References {
 }
 
 impl PageStore {
-    /// Returns every timeline, by id. Errors when a state cannot be read: then nothing is known.
-    pub fn nodes(&self) -> Result<Vec<TimelineNode>> {
-        let mut nodes = Vec::new();
+    /// Returns every timeline, by id, and beside them those whose state is damaged, with what is wrong.
+    pub fn nodes(&self) -> Result<(Vec<TimelineNode>, Vec<(TimelineId, PageStoreError)>)> {
+        let (mut nodes, mut damaged) = (Vec::new(), Vec::new());
         for id in self.list() {
             match TimelineState::read(id, &self.directory_of(id)) {
                 Ok(state) => nodes.push(TimelineNode {
@@ -52,10 +52,13 @@ impl PageStore {
                 }),
                 // Removed since it was listed.
                 Err(PageStoreError::NoSuchTimeline(_)) if !self.contains(id) => {}
+                Err(error @ (PageStoreError::NoSuchTimeline(_) | PageStoreError::DamagedState { .. })) => {
+                    damaged.push((id, error));
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(nodes)
+        Ok((nodes, damaged))
     }
 
     /// Returns the objects that the timelines name, those of `without` left out. Errors when a map cannot be read: then nothing is known.
@@ -118,6 +121,6 @@ impl PageStore {
 
     /// Forgets what is kept in memory, and open, of a layer that was deleted.
     pub fn forget_layer(&self, id: ObjectId) {
-        self.layer_cache().forget(neon_types::LayerId(id));
+        self.layer_cache().forget(self.objects(), neon_types::LayerId(id));
     }
 }

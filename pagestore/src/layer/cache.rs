@@ -9,6 +9,7 @@ use neon_types::LayerId;
 
 use super::Layer;
 use crate::Result;
+use crate::open_files::OpenFiles;
 
 /// A map that forgets what was not used for longest (second chance) when its weight exceeds the limit.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ type BlockId = (LayerId, usize);
 pub(crate) struct LayerCache {
     layers: Mutex<Bounded<LayerId, Arc<Layer>>>,
     blocks: Mutex<Bounded<BlockId, Arc<Vec<u8>>>>,
+    files: Arc<OpenFiles>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,8 +96,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LayerCache {
-    pub(crate) fn new(layer_bytes: usize, block_bytes: usize) -> LayerCache {
+    pub(crate) fn new(layer_bytes: usize, block_bytes: usize, files: Arc<OpenFiles>) -> LayerCache {
         LayerCache {
+            files,
             layers: Mutex::new(Bounded::new(layer_bytes)),
             blocks: Mutex::new(Bounded::new(block_bytes)),
         }
@@ -106,13 +109,14 @@ impl LayerCache {
         if let Some(layer) = lock(&self.layers).get(&id) {
             return Ok(layer);
         }
-        let layer = Arc::new(Layer::open(objects, id)?);
+        let layer = Arc::new(Layer::open_shared(objects, id, &self.files)?);
         lock(&self.layers).put(id, Arc::clone(&layer), layer.memory());
         Ok(layer)
     }
 
     /// Forgets a layer that was deleted or replaced: an open file would keep the old bytes.
-    pub(crate) fn forget(&self, id: LayerId) {
+    pub(crate) fn forget(&self, objects: &ObjectStore, id: LayerId) {
+        self.files.forget(&objects.path(id.0));
         lock(&self.layers).remove(&id);
         lock(&self.blocks).remove_all(|(layer, _)| *layer == id);
     }

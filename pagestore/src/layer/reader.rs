@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use neon_objects::ObjectStore;
 use neon_types::{LayerId, Lsn, PackedKey};
@@ -10,6 +13,7 @@ use zstd::bulk::Decompressor;
 
 use super::filter;
 use super::format::{Entries, FOOTER, HEADER, INDEX_ENTRY, IndexEntry, LayerFooter, MAX_BLOCK};
+use crate::open_files::OpenFiles;
 use crate::value::is_whole_tag;
 use crate::{PageStoreError, Result};
 
@@ -22,22 +26,47 @@ thread_local! {
 #[derive(Debug)]
 pub struct Layer {
     id: LayerId,
-    file: File,
+    source: Source,
     len: u64,
     footer: LayerFooter,
     index: Vec<IndexEntry>,
     filter: Vec<u8>,
 }
 
+/// Where its bytes are.
+#[derive(Debug)]
+enum Source {
+    /// A file that is open as long as the layer is.
+    Own(File),
+    /// One of many that are opened when they are read.
+    Shared(Arc<OpenFiles>, PathBuf),
+}
+
+impl Source {
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        match self {
+            Source::Own(file) => file.read_exact_at(bytes, at),
+            Source::Shared(files, path) => files.get(path, |path| File::open(path))?.read_exact_at(bytes, at),
+        }
+    }
+}
+
 impl Layer {
     /// Opens the layer of that name; its blocks are not read.
     pub fn open(objects: &ObjectStore, id: LayerId) -> Result<Layer> {
-        let file = objects.open_object(id.0)?;
+        let source = Source::Own(objects.open_object(id.0)?);
+        Layer::from(source, objects, id)
+    }
+
+    /// Opens it among others, of which few have an open file.
+    pub(crate) fn open_shared(objects: &ObjectStore, id: LayerId, files: &Arc<OpenFiles>) -> Result<Layer> {
+        let source = Source::Shared(Arc::clone(files), objects.path(id.0));
+        Layer::from(source, objects, id)
+    }
+
+    fn from(source: Source, objects: &ObjectStore, id: LayerId) -> Result<Layer> {
         let path = objects.path(id.0);
-        let len = file
-            .metadata()
-            .map_err(PageStoreError::io("look at", &path))?
-            .len();
+        let len = objects.len(id.0)?;
         let damaged = |reason: String| PageStoreError::DamagedLayer { layer: id, reason };
         let footer_at = len
             .checked_sub(FOOTER as u64)
@@ -45,7 +74,8 @@ impl Layer {
             .ok_or_else(|| damaged(format!("it has {len} bytes")))?;
         let read = |len: usize, at: u64| -> Result<Vec<u8>> {
             let mut bytes = vec![0; len];
-            file.read_exact_at(&mut bytes, at)
+            source
+                .read(&mut bytes, at)
                 .map_err(PageStoreError::io("read", &path))?;
             Ok(bytes)
         };
@@ -62,7 +92,7 @@ impl Layer {
         }
         Ok(Layer {
             id,
-            file,
+            source,
             len,
             footer,
             index,
@@ -117,8 +147,8 @@ impl Layer {
             .get(block)
             .ok_or_else(|| self.damaged("there is no such block"))?;
         let mut stored = vec![0; entry.len as usize];
-        self.file
-            .read_exact_at(&mut stored, entry.at)
+        self.source
+            .read(&mut stored, entry.at)
             .map_err(|error| self.damaged(format!("block {block} cannot be read: {error}")))?;
         self.decompress(block, entry, &stored)
     }
@@ -131,8 +161,8 @@ impl Layer {
         };
         let len = (end.at + u64::from(end.len)).saturating_sub(begin.at);
         let mut stored = vec![0; usize::try_from(len).unwrap_or(0)];
-        self.file
-            .read_exact_at(&mut stored, begin.at)
+        self.source
+            .read(&mut stored, begin.at)
             .map_err(|error| self.damaged(format!("blocks {first} to {last} cannot be read: {error}")))?;
         let mut rest = stored.as_slice();
         let mut blocks = Vec::with_capacity(entries.len());

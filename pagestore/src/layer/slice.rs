@@ -10,10 +10,18 @@ use crate::boundaries::Boundaries;
 use crate::value::Value;
 use crate::{PageStoreError, Result};
 
+/// Versions between two questions whether to go on.
+const CHECK: u64 = 1024;
+
 /// Writes the layer of the versions of `layer` in `range`, which is inside the layer's. The same input makes the same bytes.
 ///
-/// Indexes of record boundaries are cut inside, because one version reaches beyond its own LSN.
-pub(crate) fn slice(objects: &ObjectStore, layer: Arc<Layer>, range: LsnRange) -> Result<SealedLayer> {
+/// Indexes of record boundaries are cut inside, because one version reaches beyond its own LSN. Once `stop` says so, [`PageStoreError::Stopped`].
+pub(crate) fn slice(
+    objects: &ObjectStore,
+    layer: Arc<Layer>,
+    range: LsnRange,
+    stop: &dyn Fn() -> bool,
+) -> Result<SealedLayer> {
     let footer = *layer.footer();
     if footer.kind != LayerKind::Delta
         || range.is_empty()
@@ -34,7 +42,11 @@ pub(crate) fn slice(objects: &ObjectStore, layer: Arc<Layer>, range: LsnRange) -
             end: PackedKey::MAX,
         },
     )?;
-    while let Some(entry) = cursor.entry() {
+    for count in 0u64.. {
+        let Some(entry) = cursor.entry() else { break };
+        if count.is_multiple_of(CHECK) && stop() {
+            return Err(PageStoreError::Stopped("nobody waits for the slice".to_owned()));
+        }
         if matches!(Key::unpack(&entry.key), Ok(Key::Boundaries { .. })) {
             if let (Value::Item(bytes), _) = Value::from_stored(entry.tag, entry.value)?
                 && let Some((lsn, bytes)) = Boundaries::decode(&bytes)?.within(range)

@@ -203,7 +203,11 @@ fn a_delta_without_its_base_is_an_error_that_says_so() {
     let map = theirs.layer_map().unwrap().with(span.end, [newest]);
     let mut found = Vec::new();
     let key = Key::Block(rel(0), 0);
-    let cache = crate::layer::LayerCache::new(1 << 20, 1 << 20);
+    let cache = crate::layer::LayerCache::new(
+        1 << 20,
+        1 << 20,
+        std::sync::Arc::new(crate::open_files::OpenFiles::new()),
+    );
     let objects = other.store.objects();
     crate::timeline::collect_sealed(
         &cache,

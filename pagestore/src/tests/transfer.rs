@@ -42,7 +42,7 @@ pub(super) fn carry(
 ) -> Vec<AcceptPart> {
     let mut carried = Vec::new();
     for part in parts {
-        let (id, len) = from.materialize(part).unwrap();
+        let (id, len) = from.materialize(part, &|| false).unwrap();
         let bytes = match part {
             SlicePart::Wal { range } => {
                 let mut bytes = Vec::new();
@@ -175,8 +175,8 @@ fn nothing_outside_the_range_leaves() {
         "{parts:?}"
     );
     for part in &parts {
-        let (id, _) = root.materialize(part).unwrap();
-        let again = root.materialize(part).unwrap().0;
+        let (id, _) = root.materialize(part, &|| false).unwrap();
+        let again = root.materialize(part, &|| false).unwrap().0;
         assert_eq!(id, again, "the same slice has the same name");
         let layer = crate::Layer::open(ours.store.objects(), neon_types::LayerId(id)).unwrap();
         layer.verify().unwrap();

@@ -155,7 +155,12 @@ impl Timeline {
                 start: held,
                 end: range.end,
             };
-            return Ok(Some(MapEntry::whole(&slice(&self.core.objects, layer, rest)?)));
+            return Ok(Some(MapEntry::whole(&slice(
+                &self.core.objects,
+                layer,
+                rest,
+                &|| false,
+            )?)));
         }
         let mut entry = MapEntry::of(id, footer, layer.file_len());
         if range.end < footer.lsns.end {

@@ -151,8 +151,9 @@ impl Timeline {
         open.unwrap_or_else(state)
     }
 
-    /// Returns the number of transactions of this timeline whose commit record ends in `range`.
-    pub fn commits_in(&self, range: LsnRange) -> Result<u64> {
+    /// Returns the number of transactions of this timeline whose commit record ends in `range`. Once `stop` says so,
+    /// [`PageStoreError::Stopped`].
+    pub fn commits_in(&self, range: LsnRange, stop: &dyn Fn() -> bool) -> Result<u64> {
         let range = LsnRange {
             start: range.start.max(self.start()),
             end: range.end.min(self.end()),
@@ -166,6 +167,9 @@ impl Timeline {
             .record_at_or_before(range.start)
             .map_or(range.start, |span| span.start);
         for mebibyte in first.0 >> 20..=range.end.0 >> 20 {
+            if stop() {
+                return Err(PageStoreError::Stopped("nobody waits for the number".to_owned()));
+            }
             let commits = self.commits_in_mebibyte(mebibyte)?;
             count += commits.iter().filter(|(lsn, _)| range.contains(*lsn)).count() as u64;
         }

@@ -150,7 +150,7 @@ impl Timeline {
                 reason: format!("its layer map does not end at {}", state.sealed),
             });
         }
-        let wal = Wal::open(directory.join(WAL_DIRECTORY), &state)?;
+        let wal = Wal::open(directory.join(WAL_DIRECTORY), &state, Arc::clone(&core.files))?;
         let ladder = Ladder::open(&directory, state.start, state.segment_size)?;
         let timeline = Timeline {
             id,

@@ -228,13 +228,13 @@ impl Timeline {
     }
 
     /// Makes the bytes of a part exist and returns their BLAKE3 and length. A layer or slice is an object then; WAL is read by
-    /// [`Timeline::wal_reader`]. The same part gives the same bytes.
-    pub fn materialize(&self, part: &SlicePart) -> Result<(ObjectId, u64)> {
+    /// [`Timeline::wal_reader`]. The same part gives the same bytes. Once `stop` says so, [`PageStoreError::Stopped`].
+    pub fn materialize(&self, part: &SlicePart, stop: &dyn Fn() -> bool) -> Result<(ObjectId, u64)> {
         match part {
             SlicePart::Layer { id, len, .. } => Ok((id.0, *len)),
             SlicePart::Slice { of, range, .. } => {
                 let layer = self.core.cache.layer(&self.core.objects, *of)?;
-                let sealed = slice(&self.core.objects, layer, *range)?;
+                let sealed = slice(&self.core.objects, layer, *range, stop)?;
                 Ok((sealed.id.0, sealed.len))
             }
             SlicePart::Wal { range } => {
@@ -243,6 +243,9 @@ impl Timeline {
                 let mut at = range.start;
                 let mut chunk = vec![0; CHUNK];
                 while at < range.end {
+                    if stop() {
+                        return Err(PageStoreError::Stopped("nobody waits for the WAL".to_owned()));
+                    }
                     let len = CHUNK.min(usize::try_from(range.end.bytes_since(at)).unwrap_or(CHUNK));
                     let bytes = chunk.get_mut(..len).unwrap_or_default();
                     self.read_wal(at, bytes)?;

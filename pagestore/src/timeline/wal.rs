@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -16,10 +16,8 @@ use neon_types::{Lsn, LsnRange, TimelineId, with_causes};
 
 use super::TimelineState;
 use crate::failpoint::failpoint;
+use crate::open_files::OpenFiles;
 use crate::{PageStoreError, Result};
-
-/// Open segment files that are kept for reading.
-const OPEN_FILES: usize = 16;
 
 pub(crate) struct Wal {
     timeline: TimelineId,
@@ -32,7 +30,7 @@ pub(crate) struct Wal {
     /// Held during an fsync: whoever comes second must not believe that the first one is done.
     syncing: Mutex<()>,
     tail: Mutex<Tail>,
-    files: Mutex<BTreeMap<u64, Arc<File>>>,
+    files: Arc<OpenFiles>,
 }
 
 struct Tail {
@@ -60,7 +58,7 @@ struct Generations {
 
 impl Wal {
     /// Opens the segment files in `directory`, which is made if it is missing.
-    pub(crate) fn open(directory: PathBuf, state: &TimelineState) -> Result<Wal> {
+    pub(crate) fn open(directory: PathBuf, state: &TimelineState, files: Arc<OpenFiles>) -> Result<Wal> {
         if let Some(parent) = directory.parent() {
             durable::create_directories(parent, &directory)?;
         }
@@ -84,7 +82,7 @@ impl Wal {
                 new_names: false,
                 poisoned: false,
             }),
-            files: Mutex::new(BTreeMap::new()),
+            files,
             directory,
         };
         let (start, received) = wal.survey(state)?;
@@ -334,7 +332,7 @@ impl Wal {
                 Ok(Arc::new(file))
             })
             .map_err(PageStoreError::io("open", &path))?;
-        self.files().insert(number, Arc::clone(&file));
+        self.files.forget(&path);
         tail.writer = Some((number, Arc::clone(&file)));
         tail.dirty.push(Arc::clone(&file));
         tail.new_names = true;
@@ -350,11 +348,11 @@ impl Wal {
         for number in self.lengths()?.into_keys().rev().filter(|number| *number > first) {
             let path = self.path(number);
             fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;
-            self.files().remove(&number);
+            self.files.forget(&path);
         }
         tail.new_names = true;
         // The file itself is cut when it is opened for writing.
-        self.files().remove(&first);
+        self.files.forget(&self.path(first));
         tail.kept = at;
         Ok(())
     }
@@ -428,35 +426,21 @@ impl Wal {
         self.cut(&mut tail)?;
         tail.dirty.clear();
         tail.poisoned = false;
-        self.files().clear();
+        self.files.forget_below(&self.directory);
         Ok(durable)
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn file(&self, number: u64) -> Result<Arc<File>> {
-        if let Some(file) = self.files().get(&number) {
-            return Ok(Arc::clone(file));
-        }
         let path = self.path(number);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(PageStoreError::WalGone {
-                    timeline: self.timeline,
-                    at: Lsn(number * self.size()),
-                    start: self.start(),
-                });
-            }
-            result => Arc::new(result.map_err(PageStoreError::io("open", &path))?),
-        };
-        let mut files = self.files();
-        while files.len() >= OPEN_FILES {
-            files.pop_first();
-        }
-        files.insert(number, Arc::clone(&file));
-        Ok(file)
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        self.files.get(&path, open).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => PageStoreError::WalGone {
+                timeline: self.timeline,
+                at: Lsn(number * self.size()),
+                start: self.start(),
+            },
+            _ => PageStoreError::io("open", &path)(error),
+        })
     }
 
     /// Fills `buffer` with the bytes from `at` on, all of which were received and are kept.
@@ -531,8 +515,8 @@ impl Wal {
             .into_iter()
             .filter(|(number, _)| *number < first_kept)
         {
-            self.files().remove(&number);
             let path = self.path(number);
+            self.files.forget(&path);
             fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;
             gone += len;
         }
@@ -549,7 +533,7 @@ impl Wal {
         tail.writer = None;
         tail.dirty.clear();
         (tail.received, tail.kept, tail.durable) = (base, base, base);
-        self.files().clear();
+        self.files.forget_below(&self.directory);
         for number in self.lengths()?.into_keys() {
             let path = self.path(number);
             fs::remove_file(&path).map_err(PageStoreError::io("remove", &path))?;

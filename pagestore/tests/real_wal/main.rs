@@ -171,7 +171,7 @@ fn send(from: &Arc<Timeline>, source: &PageStore, sink: &PageStore, to: Lsn) -> 
     let (mut slices, mut wal) = (0, 0);
     let mut parts = Vec::new();
     for part in from.plan_slice(held, to).expect("a plan") {
-        let (id, _) = from.materialize(&part).expect("bytes");
+        let (id, _) = from.materialize(&part, &|| false).expect("bytes");
         let bytes = if let SlicePart::Wal { range } = part {
             wal += 1;
             let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! The fields of the messages.
 
 use neon_objects::{Attestation, MAX_COMMIT, WalDigest};
-use neon_types::{CommitId, ObjectId, RepoId};
+use neon_types::{CommitId, ObjectId, RepoId, is_safe_name};
 
 use super::CHUNK;
 use super::codec::{Decoded, Decoder, Encoder};
@@ -88,7 +88,9 @@ impl Hello {
                 repository: input.repository()?,
                 system_id: input.u64()?,
                 roots: input.list(MAX_ROOTS, 16, Decoder::timeline)?,
-                head: input.option(Decoder::branch)?,
+                head: input
+                    .option(Decoder::their_name)?
+                    .filter(|head| is_safe_name(head)),
             },
             tip: input.option(Tip::decode)?,
             holdings: input.option(Holdings::decode)?,
@@ -102,7 +104,7 @@ impl Hello {
 /// One branch of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name.
+    /// Its name, as the server says.
     pub name: String,
     /// Its head.
     pub head: CommitId,
@@ -119,7 +121,7 @@ impl Listed {
 
     pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Listed> {
         Ok(Listed {
-            name: input.branch()?,
+            name: input.their_name()?,
             head: input.commit()?,
             running: input.bool()?,
         })

@@ -175,11 +175,15 @@ impl<'a> Decoder<'a> {
     /// A name of a branch: checked, because it becomes a path.
     pub(crate) fn branch(&mut self) -> Decoded<String> {
         let name = self.text(256)?;
-        if neon_types::is_valid_name(&name) {
+        if neon_types::is_safe_name(&name) {
             Ok(name)
         } else {
             Err(self.error("a name that a branch cannot have"))
         }
+    }
+    /// A name that the other side has: whoever makes something of it here checks it.
+    pub(crate) fn their_name(&mut self) -> Decoded<String> {
+        self.text(4 << 10)
     }
     pub(crate) fn object(&mut self) -> Decoded<ObjectId> {
         self.array().map(ObjectId::from_bytes)

@@ -154,10 +154,10 @@ pub(super) fn text(input: &mut Decoder<'_>) -> Decoded<String> {
     Ok(text
         .chars()
         .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
+            if neon_types::is_printable(c) || c == '\n' {
                 c
+            } else {
+                '\u{fffd}'
             }
         })
         .collect())

@@ -61,7 +61,7 @@ async fn offering(
     parts.extend(
         plan.parts
             .iter()
-            .map(|part| from.prepare(part).expect("prepared")),
+            .map(|part| from.prepare(part, &Meter::default()).expect("prepared")),
     );
     let mut offer = Offer {
         timelines: plan.timelines,
@@ -276,7 +276,7 @@ async fn a_commit_that_is_missing_below_the_target_is_found_out() {
             )
             .await;
             for (part, index) in plan.parts.iter().zip(1..) {
-                let part = a.prepare(part).expect("prepared");
+                let part = a.prepare(part, &Meter::default()).expect("prepared");
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut a.open_part(&part, 0).expect("open"), &mut bytes)
                     .expect("read");

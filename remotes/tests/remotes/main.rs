@@ -4,6 +4,7 @@
 
 mod cuts;
 mod disk;
+mod gate;
 mod hostile;
 mod network;
 mod objects;
@@ -38,12 +39,25 @@ type Both<T> = (Result<T, RemoteError>, Result<Served, RemoteError>);
 
 /// Pushes `branch` of one repository to `other` of another.
 pub async fn push_over(
+    channels: (Channel, Channel),
+    from: &Arc<Repo>,
+    branch: &str,
+    to: &Arc<Repo>,
+    other: &str,
+    how: How,
+) -> Both<PushOutcome> {
+    push_through(channels, from, branch, to, other, how, options()).await
+}
+
+/// The same with a server that has options of its own.
+pub async fn push_through(
     (client, server): (Channel, Channel),
     from: &Arc<Repo>,
     branch: &str,
     to: &Arc<Repo>,
     other: &str,
     how: How,
+    theirs: Options,
 ) -> Both<PushOutcome> {
     let head = from.head(branch);
     let timeline = from.content(head).position.timeline;
@@ -53,7 +67,7 @@ pub async fn push_over(
     }
     .to_string();
     let there = Arc::clone(to);
-    let served = tokio::spawn(async move { serve(&command, server, there.clone(), there, options()).await });
+    let served = tokio::spawn(async move { serve(&command, server, there.clone(), there, theirs).await });
     let request = PushRequest {
         branch: other.to_owned(),
         head,

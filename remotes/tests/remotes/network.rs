@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use neon_remotes::*;
-use neon_transport::server::{Caller, Opening, Service, Users};
+use neon_transport::server::{Caller, Opening, Service, Users, UsersError};
 use neon_transport::testing::CuttingProxy;
 use neon_transport::{
     Address, Channel, DialOptions, PasswordSources, Refusal as Reason, TransportError, dial_with, scram,
@@ -18,8 +18,8 @@ use crate::{assert_same, options};
 struct Alice(String);
 
 impl Users for Alice {
-    fn verifier(&self, user: &str, _: &str) -> Option<String> {
-        (user == "alice").then(|| self.0.clone())
+    fn verifier(&self, user: &str, _: &str) -> Result<Option<String>, UsersError> {
+        Ok((user == "alice").then(|| self.0.clone()))
     }
 }
 

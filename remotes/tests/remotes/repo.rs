@@ -71,6 +71,9 @@ pub struct Repo {
     /// Called in front of every move of a branch, to lose races on purpose.
     #[allow(clippy::type_complexity)]
     pub before_move: Mutex<Option<Box<dyn FnMut(&Repo) + Send>>>,
+    /// Called in front of every acceptance, to take long on purpose.
+    #[allow(clippy::type_complexity)]
+    pub before_accept: Mutex<Option<Box<dyn FnMut(&Meter) -> Result<(), LocalError> + Send>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -101,6 +104,7 @@ impl Repo {
             random: Mutex::new(Random(u64::from(seed))),
             slow: Mutex::default(),
             before_move: Mutex::new(None),
+            before_accept: Mutex::new(None),
             _dir: dir,
         }
     }
@@ -496,7 +500,13 @@ impl Catalog for Repo {
         Ok(ladders)
     }
 
-    fn transactions(&self, path: &[Step], end: Lsn, since: Position) -> Result<Option<u64>, LocalError> {
+    fn transactions(
+        &self,
+        path: &[Step],
+        end: Lsn,
+        since: Position,
+        _meter: &Meter,
+    ) -> Result<Option<u64>, LocalError> {
         // One transaction is a KiB.
         let mut bytes = 0;
         let mut passed = false;
@@ -576,7 +586,7 @@ impl Source for Repo {
         Ok(plan)
     }
 
-    fn prepare(&self, part: &PlannedPart) -> Result<Part, LocalError> {
+    fn prepare(&self, part: &PlannedPart, _meter: &Meter) -> Result<Part, LocalError> {
         if let (Some(id), false) = (part.object, part.slice) {
             return Ok(Part {
                 id,
@@ -706,11 +716,11 @@ impl Sink for Repo {
         Ok(Box::new(Writer(staging.limited(part.len), slow)))
     }
 
-    fn accept(
-        &self,
-        acceptance: &Acceptance,
-        progress: &mut dyn FnMut(u64, u64) -> bool,
-    ) -> Result<(), LocalError> {
+    fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError> {
+        let hook = self.before_accept.lock().expect("not poisoned").take();
+        if let Some(mut hook) = hook {
+            hook(meter)?;
+        }
         let mut state = self.state();
         let mut next = state.clone();
         for (index, facts) in acceptance.timelines.iter().enumerate() {
@@ -734,9 +744,8 @@ impl Sink for Repo {
                 .expect("checked by the protocol");
             timeline.pieces.entry(key(range)).or_insert((range, piece));
         }
-        if !progress(1, 2) {
-            return Err(LocalError::Interrupted);
-        }
+        meter.set(1, 2);
+        meter.check()?;
         if let Err(missing) = self.read_at(&next, &acceptance.path, acceptance.position.lsn) {
             return Err(LocalError::NotReadable {
                 position: acceptance.position,

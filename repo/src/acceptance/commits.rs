@@ -27,7 +27,7 @@ impl Repository {
         check_commit(trial, acceptance.target, &target)?;
         for (id, done) in sent.zip(1..) {
             if !going(done, total) {
-                return Err(LocalError::Interrupted);
+                return Err(LocalError::Stopped);
             }
             let commit = Repository::commit(self, id)?;
             let on_path = target.line().path_to(&commit.position) == Some(commit.path.as_slice());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use neon_compute::{ComputeError, DataDirectory, TimelineSource};
 use neon_pagestore::{AcceptPart, Going, PageStoreError, ReceivedTimeline, Timeline, Trial};
-use neon_remotes::{Acceptance, LocalError, PartKind, Step, TimelineFacts, stretches};
+use neon_remotes::{Acceptance, LocalError, Meter, PartKind, Step, TimelineFacts, stretches};
 use neon_types::{LayerId, Lsn};
 
 use crate::peer::Local;
@@ -29,7 +29,11 @@ fn received(facts: &TimelineFacts) -> ReceivedTimeline {
 impl Repository {
     /// Tries what arrived, and publishes it when everything is as it was said and can be read. Others go on meanwhile: only the publishing
     /// waits for them.
-    pub(crate) fn take_in_arrived(&self, acceptance: &Acceptance, going: Going<'_>) -> Local<()> {
+    pub(crate) fn take_in_arrived(&self, acceptance: &Acceptance, meter: &Meter) -> Local<()> {
+        let going: Going<'_> = &mut |done, total| {
+            meter.set(done, total);
+            !meter.is_stopped()
+        };
         let _turn = self.turns.accepting();
         let mut trial = self.pages.trial().map_err(failed)?;
         let all = stretches(&acceptance.path, acceptance.position.lsn);
@@ -123,7 +127,7 @@ fn parts_of(acceptance: &Acceptance, step: &Step) -> Vec<AcceptPart> {
 /// Says a failure of the page store: what the disk refuses is ours, everything else is what arrived.
 fn failed(error: PageStoreError) -> LocalError {
     match error {
-        PageStoreError::Interrupted => LocalError::Interrupted,
+        PageStoreError::Interrupted => LocalError::Stopped,
         error if is_ours(&error) => LocalError::other(error),
         error => LocalError::Contradiction(neon_types::with_causes(&error)),
     }

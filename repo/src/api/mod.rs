@@ -522,6 +522,29 @@ pub struct Branch {
     pub upstream: Option<String>,
     /// Against that, as last fetched: `equal`, `ahead`, `behind`, `diverged`.
     pub tracking: Option<String>,
+    /// Why not all of it can be read: what is not known is empty, or zero.
+    pub damaged: Option<String>,
+}
+
+impl Branch {
+    /// Returns a branch of which nothing else is known.
+    pub fn named(name: &str, commit: CommitId, head: bool) -> Branch {
+        Branch {
+            name: name.to_owned(),
+            head,
+            commit,
+            timeline: TimelineId([0; 16]),
+            lsn: Lsn::INVALID,
+            parent: None,
+            fork_lsn: None,
+            endpoint: None,
+            port: None,
+            size: 0,
+            upstream: None,
+            tracking: None,
+            damaged: None,
+        }
+    }
 }
 
 /// A ref was made or moved.

@@ -99,6 +99,8 @@ pub struct RefUsage {
     pub wal: u64,
     /// The data directory of its endpoint, which comes on top.
     pub endpoint: u64,
+    /// What it needs cannot be told, because something of it is damaged.
+    pub damaged: bool,
 }
 
 /// What a revision's bytes are for.

@@ -42,17 +42,20 @@ impl Repository {
         let grace = request.grace_seconds.map_or(configured, Duration::from_secs);
         let reflog = micros(config.get_duration("gc.reflog")?.unwrap_or_default());
         let clock = Clock::look(&self.neon_dir, self.world())?;
-        let dropped = if request.dry_run {
-            self.drop_history(clock, reflog, true, progress)?
-        } else {
-            self.note_received(clock)?;
-            let dropped = self.drop_history(clock, reflog, false, progress)?;
-            self.pages.trim_wal()?;
-            dropped
-        };
+        if !request.dry_run {
+            unless_full(self.note_received(clock))?;
+            unless_full(self.pages.trim_wal().map_err(RepoError::from))?;
+        }
+        let dropped = unless_full(self.drop_history(clock, reflog, request.dry_run, progress));
         let mut commits = Commits::default();
-        let reached = self.reached(clock, reflog, &mut commits)?;
-        let garbage = self.garbage(&reached, progress)?;
+        let found = dropped.and_then(|dropped| {
+            let reached = self.reached(clock, reflog, &mut commits)?;
+            Ok((dropped, self.garbage(&reached, progress)?))
+        });
+        let (dropped, garbage) = match found {
+            Err(error) if error.is_damage() => return Ok(nothing_is_known(&error, request.dry_run, grace)),
+            found => found?,
+        };
         let plan = plan::plan(&condemned::read(&self.neon_dir), garbage, clock, micros(grace));
         let mut collected = api::Collected {
             dry_run: request.dry_run,
@@ -67,7 +70,7 @@ impl Repository {
         if request.dry_run {
             return Ok(collected);
         }
-        condemned::write(&self.neon_dir, &plan.list())?;
+        unless_full(condemned::write(&self.neon_dir, &plan.list()))?;
         passing("gc-after-list")?;
         if plan.due.is_empty() {
             return Ok(collected);
@@ -77,7 +80,7 @@ impl Repository {
         collected.deleted = gone.iter().map(described).collect();
         // What is used again is condemned anew when it is garbage again; what could not be reached in time stays condemned.
         let left: Vec<Condemned> = plan.waiting.iter().chain(&kept).copied().collect();
-        condemned::write(&self.neon_dir, &left)?;
+        unless_full(condemned::write(&self.neon_dir, &left))?;
         Ok(collected)
     }
 
@@ -316,6 +319,38 @@ impl Repository {
             Thing::Incoming(_) | Thing::Timeline(_) => None,
         });
         Ok(self.objects.sync_removals(objects)?)
+    }
+}
+
+/// What a full disk refuses is left for the next time: collecting is what makes room.
+fn unless_full<T: Default>(result: Result<T>) -> Result<T> {
+    match result {
+        Err(error) if error.is_full_disk() => {
+            tracing::warn!(
+                error = with_causes(&error),
+                "the disk is full: collecting without it"
+            );
+            Ok(T::default())
+        }
+        result => result,
+    }
+}
+
+/// While something that leads to others cannot be read, everything may be needed.
+fn nothing_is_known(error: &RepoError, dry_run: bool, grace: Duration) -> api::Collected {
+    api::Collected {
+        dry_run,
+        grace_seconds: grace.as_secs(),
+        condemned: Vec::new(),
+        deleted: Vec::new(),
+        waiting: Vec::new(),
+        dropped: Vec::new(),
+        interrupted: false,
+        suspended: Some(format!(
+            "nothing is deleted as long as it is not known what is needed: {}; 'neon fsck' lists what is damaged, 'neon fsck --repair' asks \
+             origins, and 'neon branch -D' removes a branch that leads there",
+            with_causes(error)
+        )),
     }
 }
 

@@ -15,12 +15,24 @@ use crate::repository::Repository;
 #[derive(Default)]
 pub(crate) struct Commits(HashMap<CommitId, Option<Needs>>);
 
+/// Says which ref leads to what cannot be read.
+fn named_by(name: &str, error: RepoError) -> RepoError {
+    match error {
+        RepoError::Objects(ObjectsError::Missing(id)) => RepoError::Damaged {
+            id,
+            reason: format!("it is missing, and {name} names it"),
+        },
+        error => error,
+    }
+}
+
 impl Repository {
     /// Returns everything that must stay: what refs, the younger entries of their logs, endpoints and branches lead to.
     ///
-    /// Errors when a root cannot be read: then nothing is known, and nothing may be deleted.
+    /// Errors when a root is damaged or missing ([`RepoError::is_damage`]): then nothing is known, and nothing may be deleted.
     pub(crate) fn reached(&self, clock: Clock, reflog: i64, commits: &mut Commits) -> Result<Reached> {
-        let nodes = self.pages.nodes()?;
+        // Those that are damaged count as nobody's: what leads to one is found below.
+        let (nodes, damaged) = self.pages.nodes()?;
         let (mut roots, named) = self.roots(clock, reflog)?;
         let branches: BTreeSet<String> = self.heads()?.into_iter().map(|(name, _)| name).collect();
         roots.timelines.extend(
@@ -37,21 +49,31 @@ impl Repository {
             nodes.into_iter().map(|node| (node.id, node.ancestor)).collect();
         let mut needs = |id| self.needs(id, commits);
         for (name, id) in named {
-            if needs(id)?.is_none() {
-                return Err(RepoError::refused(
-                    format!("{name} names commit {}, which is missing", id.short()),
-                    "nothing is deleted before that is repaired: 'neon fsck' lists what is damaged",
-                ));
+            let needs = needs(id).map_err(|error| named_by(&name, error))?;
+            if needs.is_none() {
+                return Err(named_by(&name, ObjectsError::Missing(id.0).into()));
             }
         }
-        reach(&roots, &mut needs, &ancestors)
+        let reached = reach(&roots, &mut needs, &ancestors)?;
+        match damaged.into_iter().find(|(id, _)| reached.timelines.contains(id)) {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(reached),
+        }
     }
 
     /// Returns the roots, and what refs name now, which must be here.
     fn roots(&self, clock: Clock, reflog: i64) -> Result<(Roots, Vec<(String, CommitId)>)> {
         let mut roots = Roots::default();
         let mut named = Vec::new();
-        for (name, id) in self.refs.list("refs/")? {
+        let (names, damaged) = self.refs.survey("refs/")?;
+        if let Some(name) = damaged.into_iter().next() {
+            return Err(ObjectsError::DamagedRef {
+                path: self.neon_dir.join(name.to_string()),
+                name,
+            }
+            .into());
+        }
+        for (name, id) in names {
             roots.commits.insert(id);
             roots.commits.append(&mut self.remembered(&name, clock, reflog)?);
             named.push((name.to_string(), id));

@@ -241,7 +241,16 @@ impl Repository {
         let usual = config.retention()?.0;
         let mut lines: Vec<Line> = Vec::new();
         let mut seen: HashSet<(CommitId, Option<i64>, bool)> = HashSet::new();
-        for (name, id) in self.refs.list("refs/")? {
+        let (names, damaged) = self.refs.survey("refs/")?;
+        if let Some(name) = damaged.into_iter().next() {
+            // What it retains is not known.
+            return Err(ObjectsError::DamagedRef {
+                path: self.neon_dir.join(name.to_string()),
+                name,
+            }
+            .into());
+        }
+        for (name, id) in names {
             let commit = self.commit(id)?;
             let (of_branch, keep) = match &name {
                 RefName::Branch(branch) => (true, config.branch_retention(branch)?.keep.unwrap_or(usual)),

@@ -124,7 +124,8 @@ pub const COURSE: &[Step] = &[
             return Ok(());
         }
         stage.seed += 1;
-        neon_repo::create_empty(&stage.directory("b"), &options(stage.seed), &stage.runtime).map(drop)?;
+        let id = neon_types::RepoId([0xb; 16]);
+        neon_repo::create_empty(&stage.directory("b"), id, &options(stage.seed), &stage.runtime).map(drop)?;
         Ok(())
     }),
     fresh("an origin", |stage| {

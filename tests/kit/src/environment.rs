@@ -101,6 +101,11 @@ impl TestEnvironment {
         command
     }
 
+    /// Returns the `neon` to test.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Returns `neon` with arguments, not started.
     pub fn neon_command(&self, directory: &Path, args: &[&str]) -> Command {
         let mut command = self.command(&self.program, directory);

@@ -2,6 +2,7 @@
 //! acknowledged to them, and a proxy that cuts connections. Everything that a test starts is gone when its environment is dropped,
 //! after a panic too.
 
+mod client;
 mod environment;
 mod forge;
 mod output;
@@ -13,6 +14,7 @@ mod repo;
 mod serve;
 mod writer;
 
+pub use client::{Client, Conversation, half_login, last_words};
 pub use environment::TestEnvironment;
 pub use forge::Forge;
 pub use output::{Output, Refused, assert_same};

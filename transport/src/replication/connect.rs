@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{Phase, Replication, refined};
 use crate::link::{Link, LinkError};
+use crate::login::{Login, RequireAuth};
 use crate::wire::{BoxRead, BoxWrite};
 use crate::{Password, PasswordOrigin, TransportError, keepalive, sqlstate};
 
@@ -47,7 +48,8 @@ pub struct ConnectOptions {
     pub place: Place,
     /// A role with the replication privilege.
     pub user: String,
-    /// For SCRAM-SHA-256; not needed where the server trusts us. Clear-text and MD5 passwords are not supported.
+    /// For SCRAM-SHA-256; not needed where the server trusts us. With one, the server must prove that it knows it, too. Clear-text and MD5
+    /// passwords are not supported.
     pub password: Option<Password>,
     /// Connects to this database too, so that [`Replication::query`] takes SQL.
     pub database: Option<String>,
@@ -150,7 +152,13 @@ impl Replication {
         if let Some(database) = &options.database {
             parameters.push(("database", database));
         }
-        let start = Link::start(reader, writer, &parameters, options.password.as_ref());
+        // Without a password there is nothing that the server could prove: then the place is what is trusted.
+        let require = match options.password {
+            Some(_) => RequireAuth::Scram,
+            None => RequireAuth::Nothing,
+        };
+        let login = Login::new(options.password.as_ref(), require);
+        let start = Link::start(reader, writer, &parameters, login);
         let link = timeout(options.patience, start)
             .await
             .map_err(|_| no_answer(options))?
@@ -163,8 +171,11 @@ impl Replication {
                     address: address.clone(),
                     what,
                 },
-                LinkError::NotGenuine => {
-                    TransportError::protocol(format!("{address} could not prove that it knows the password"))
+                LinkError::NotGenuine | LinkError::Unasked | LinkError::Iterations(_) => {
+                    TransportError::Unproven {
+                        address: address.clone(),
+                        found: error.to_string(),
+                    }
                 }
                 LinkError::Refused { refusal, .. } if refusal.code == sqlstate::INVALID_PASSWORD => {
                     TransportError::WrongPassword {

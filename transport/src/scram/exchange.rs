@@ -132,7 +132,7 @@ mod tests {
     use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
     use proptest::prelude::*;
 
-    use super::super::make_verifier;
+    use super::super::{Secret, make_verifier};
     use super::*;
 
     fn verifier(password: &str) -> Verifier {
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(run("correct horse", &right), Ok(()));
         assert_eq!(run("wrong", &right), Err(ExchangeError::WrongProof));
         assert_eq!(
-            run("correct horse", &Verifier::fake("x", &[1; 32])),
+            run("correct horse", &Verifier::fake("x", &Secret::draw().unwrap())),
             Err(ExchangeError::WrongProof)
         );
     }

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 /// Iterations that Postgres uses, and we.
 pub const DEFAULT_ITERATIONS: u32 = 4096;
+/// Fewer than this are refused by our client, as RFC 7677 advises: they would make a password cheap to guess from the proof that it sends.
+pub const LEAST_ITERATIONS: u32 = 4096;
 /// More than this is refused: clients would not do it either (the limit of postgres-protocol and of pgjdbc).
 pub const MAX_ITERATIONS: u32 = 100_000;
 /// Bytes of a salt that we make.
@@ -41,7 +43,7 @@ pub enum VerifierError {
     Random(String),
 }
 
-/// Returns the verifier of `password`. Use [`random_salt`] and [`DEFAULT_ITERATIONS`] unless a test needs to know better.
+/// Returns the verifier of `password`. Use [`salt_of`] and [`DEFAULT_ITERATIONS`] unless a test needs to know better.
 pub fn make_verifier(password: &str, salt: &[u8], iterations: u32) -> Result<String, VerifierError> {
     if password.is_empty() {
         return Err(VerifierError::EmptyPassword);
@@ -68,9 +70,48 @@ pub fn make_verifier(password: &str, salt: &[u8], iterations: u32) -> Result<Str
     Ok(verifier.to_string())
 }
 
-/// Returns a new salt from the operating system's randomness.
-pub fn random_salt() -> Result<[u8; SALT_SIZE], VerifierError> {
-    random()
+/// Returns the salt of `user` at a server with this `secret`: the same before the user exists, while it exists whatever its password, and after it is
+/// gone. So nobody learns from a salt, which is told to everybody, whether there is such a user.
+pub fn salt_of(user: &str, secret: &Secret) -> [u8; SALT_SIZE] {
+    let mut salt = [0; SALT_SIZE];
+    for (byte, derived) in salt.iter_mut().zip(hmac(&secret.0, &[b"salt ", user.as_bytes()])) {
+        *byte = derived;
+    }
+    salt
+}
+
+/// What a server makes the salts of its users from. Kept, so that they survive its restart. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Draws one from the operating system's randomness.
+    pub fn draw() -> Result<Secret, VerifierError> {
+        random().map(Secret)
+    }
+
+    /// Reads one that was kept: 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Secret> {
+        let mut secret = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, digits) in secret.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Secret(secret))
+    }
+
+    /// Returns it as it is kept.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
 }
 
 /// What the second half of a drawn salt is made with.
@@ -143,14 +184,13 @@ impl Verifier {
         })
     }
 
-    /// Returns a verifier that no password has, always the same for one user, so that asking twice tells nothing.
-    pub fn fake(user: &str, secret: &[u8; 32]) -> Verifier {
-        let salt = hmac(secret, &[b"salt ", user.as_bytes()]);
+    /// Returns a verifier that no password has, always the same for one user, with the salt that the user would have.
+    pub fn fake(user: &str, secret: &Secret) -> Verifier {
         Verifier {
             iterations: DEFAULT_ITERATIONS,
-            salt: salt.iter().take(SALT_SIZE).copied().collect(),
-            stored_key: hmac(secret, &[b"stored ", user.as_bytes()]),
-            server_key: hmac(secret, &[b"server ", user.as_bytes()]),
+            salt: salt_of(user, secret).to_vec(),
+            stored_key: hmac(&secret.0, &[b"stored ", user.as_bytes()]),
+            server_key: hmac(&secret.0, &[b"server ", user.as_bytes()]),
         }
     }
 }
@@ -240,11 +280,33 @@ mod tests {
     }
 
     #[test]
-    fn a_fake_is_stable_and_differs_by_user() {
-        let secret = [7; 32];
-        assert!(Verifier::fake("a", &secret) == Verifier::fake("a", &secret));
-        assert!(Verifier::fake("a", &secret).salt != Verifier::fake("b", &secret).salt);
-        assert_eq!(Verifier::fake("a", &secret).salt.len(), SALT_SIZE);
+    fn a_fake_is_stable_and_looks_like_the_user_that_it_stands_for() {
+        let secret = Secret([7; 32]);
+        let fake = Verifier::fake("a", &secret);
+        assert!(fake == Verifier::fake("a", &secret));
+        assert!(fake.salt != Verifier::fake("b", &secret).salt);
+        assert!(fake.salt != Verifier::fake("a", &Secret([8; 32])).salt);
+        let real = make_verifier("secret", &salt_of("a", &secret), DEFAULT_ITERATIONS).unwrap();
+        let real = Verifier::parse(&real).unwrap();
+        assert_eq!((&fake.salt, fake.iterations), (&real.salt, real.iterations));
+        assert!(fake.stored_key != real.stored_key);
+    }
+
+    #[test]
+    fn a_secret_is_kept_as_text_and_not_shown() {
+        let secret = Secret::draw().unwrap();
+        assert_eq!(Secret::from_hex(&secret.to_hex()), Some(secret.clone()));
+        assert!(!format!("{secret:?}").contains(&secret.to_hex()));
+        for bad in [
+            "",
+            "00",
+            &"0".repeat(63),
+            &"x".repeat(64),
+            &"+1".repeat(32),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(Secret::from_hex(bad), None, "{bad}");
+        }
     }
 
     proptest! {

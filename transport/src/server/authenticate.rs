@@ -1,24 +1,30 @@
 //! From the first byte of a connection to the first ready: start-up packet, SCRAM, parameters.
+//!
+//! In three steps, because somebody may have to wait between the first two: [`claim`] hears who somebody says to be and how that is proved,
+//! [`Claim::check`] looks at the proof, [`welcome`] lets in.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::{Caller, Users};
-use crate::scram::{Exchange, ExchangeError, Verifier, random};
+use super::seats::Hold;
+use super::{Users, UsersError};
+use crate::scram::{Exchange, ExchangeError, Secret, Verifier, random};
 use crate::wire::{self, FirstPacket, MessageReader, MessageWriter, Startup, WireError};
-use crate::{PROTOCOL_PARAMETER, PROTOCOL_VERSION, Refusal, is_repository_name, sqlstate};
+use crate::{PROTOCOL_PARAMETER, PROTOCOL_VERSION, Refusal, is_repository_name, is_user_name, sqlstate};
 
 /// The limit of Postgres for a start-up packet, bytes.
 const MAX_START_UP: usize = 10_000;
 /// Body limit of a SASL message, bytes.
 const MAX_SASL: usize = 4096;
-/// Longest user name, bytes.
-const MAX_USER: usize = 63;
 /// Bytes of randomness in a nonce, as in Postgres.
 const NONCE: usize = 18;
+
+/// Somebody who has said nothing yet gives way before somebody who has.
+pub(super) const SILENT: Hold = Hold::GivesWay(0);
+const SPOKE: Hold = Hold::GivesWay(1);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -72,106 +78,68 @@ pub(super) async fn start_up(
     ))
 }
 
-/// Does everything up to the first ready.
-pub(super) async fn authenticate<U: Users>(
+/// Who somebody says to be.
+#[derive(Clone, Debug)]
+pub(super) struct Name {
+    pub user: String,
+    pub database: String,
+    /// Everything else in the start-up packet.
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl Name {
+    /// Takes the names out of a start-up packet. One that nobody can have is refused here, so that it gets into no log and no path.
+    fn of(mut parameters: BTreeMap<String, String>) -> Result<Name, StartError> {
+        let user = parameters.remove("user").filter(|user| is_user_name(user));
+        let Some(user) = user else {
+            let refusal = Refusal::new(
+                sqlstate::INVALID_AUTHORIZATION,
+                "the start-up packet names no valid user",
+            );
+            return Err(StartError::Refused(
+                refusal.with_hint("a name is 1 to 63 letters, digits, '.', '_', '-' and '@'"),
+            ));
+        };
+        let database = parameters
+            .remove("database")
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| user.clone());
+        Ok(Name {
+            user,
+            database,
+            parameters,
+        })
+    }
+}
+
+/// Somebody's name, and how it is proved.
+pub(super) struct Claim {
+    pub name: Name,
+    /// What is stored of the user, as it was when the exchange began; nothing for somebody who may not come in, whatever the password.
+    pub stored: Option<String>,
+    verifier: Verifier,
+    exchange: Exchange,
+    proof: Bytes,
+}
+
+/// Hears somebody up to the proof of who he is. `progress` is told how much he has said.
+pub(super) async fn claim<U: Users>(
     reader: &mut MessageReader,
     writer: &mut MessageWriter,
     users: &U,
-    mock_secret: &[u8; 32],
-    peer: SocketAddr,
-) -> Result<Caller, StartError> {
+    secret: &Secret,
+    progress: impl Fn(Hold, Option<&Name>),
+) -> Result<Claim, StartError> {
     let startup = start_up(reader, writer).await?;
-    let mut parameters = startup.parameters;
-    let user = parameters
-        .remove("user")
-        .filter(|user| (1..=MAX_USER).contains(&user.len()));
-    let Some(user) = user else {
-        return Err(StartError::refuse(
-            sqlstate::INVALID_AUTHORIZATION,
-            "the start-up packet names no valid user",
-        ));
-    };
-    let database = parameters
-        .remove("database")
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| user.clone());
+    let name = Name::of(startup.parameters)?;
+    progress(SPOKE, Some(&name));
     let mut out = BytesMut::new();
     if startup.minor > 0 || !startup.options.is_empty() {
         wire::negotiate_protocol_version(&mut out, &startup.options);
     }
     wire::authentication_sasl(&mut out);
     writer.write(&out).await?;
-    // What is not a repository's name has no users, and must not reach code that makes paths of it.
-    let stored = if is_repository_name(&database) {
-        users.verifier(&user, &database)
-    } else {
-        None
-    };
-    check_password(reader, writer, &user, stored, mock_secret).await?;
-
-    if parameters
-        .get("replication")
-        .is_some_and(|value| !matches!(value.as_str(), "false" | "off" | "no" | "0"))
-    {
-        return Err(StartError::refuse(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "this is a neon server, not a PostgreSQL server: it does not stream replication",
-        ));
-    }
-    let version = PROTOCOL_VERSION.to_string();
-    let neon = parameters
-        .remove(PROTOCOL_PARAMETER)
-        .is_some_and(|spoken| spoken == version);
-    out.clear();
-    wire::authentication_ok(&mut out);
-    for (name, value) in [
-        (PROTOCOL_PARAMETER, version.as_str()),
-        ("neon.version", env!("CARGO_PKG_VERSION")),
-        ("server_encoding", "UTF8"),
-        ("client_encoding", "UTF8"),
-        ("standard_conforming_strings", "on"),
-        ("integer_datetimes", "on"),
-        ("DateStyle", "ISO, MDY"),
-    ] {
-        wire::parameter_status(&mut out, name, value);
-    }
-    wire::backend_key_data(&mut out);
-    wire::ready_for_query(&mut out);
-    writer.write(&out).await?;
-    Ok(Caller {
-        user,
-        database,
-        peer,
-        neon,
-        parameters,
-    })
-}
-
-/// The SCRAM exchange. `stored` is `None` for somebody who may not come in, whatever the password.
-async fn check_password(
-    reader: &mut MessageReader,
-    writer: &mut MessageWriter,
-    user: &str,
-    stored: Option<String>,
-    mock_secret: &[u8; 32],
-) -> Result<(), StartError> {
-    let parsed = stored.as_deref().map(Verifier::parse);
-    if let Some(Err(error)) = &parsed {
-        tracing::error!(user, %error, "the stored verifier of a user cannot be used");
-    }
-    let known = parsed.and_then(Result::ok);
-    let welcome = known.is_some();
-    let verifier = known.unwrap_or_else(|| Verifier::fake(user, mock_secret));
-    let wrong = || {
-        StartError::refuse(
-            sqlstate::INVALID_PASSWORD,
-            format!("password authentication failed for user \"{user}\""),
-        )
-    };
-    let failed = |error| match error {
-        ExchangeError::WrongProof => wrong(),
-        other => StartError::refuse(sqlstate::PROTOCOL_VIOLATION, other.to_string()),
-    };
+    let (verifier, stored) = look_up(users, &name, secret)?;
 
     let first = reader
         .next(limits_of_sasl)
@@ -185,24 +153,129 @@ async fn check_password(
             "the client selected an authentication mechanism that was not offered",
         ));
     }
+    progress(SPOKE, None);
     let nonce = random::<NONCE>().map_err(|e| StartError::refuse(sqlstate::INTERNAL_ERROR, e.to_string()))?;
-    let exchange = Exchange::begin(client_first, &STANDARD.encode(nonce), &verifier).map_err(failed)?;
-    let mut out = BytesMut::new();
+    let exchange = Exchange::begin(client_first, &STANDARD.encode(nonce), &verifier)
+        .map_err(|error| StartError::refuse(sqlstate::PROTOCOL_VIOLATION, error.to_string()))?;
+    out.clear();
     wire::authentication_sasl_continue(&mut out, exchange.server_first());
     writer.write(&out).await?;
-
-    let last = reader
+    let proof = reader
         .next(limits_of_sasl)
         .await?
         .ok_or(StartError::Closed)?
         .into_body();
-    let server_final = exchange.finish(&last, &verifier).map_err(failed)?;
-    if !welcome {
-        // Out of reach: nobody knows a preimage of a fake's stored key.
-        return Err(wrong());
+    Ok(Claim {
+        name,
+        stored,
+        verifier,
+        exchange,
+        proof,
+    })
+}
+
+/// Returns the verifier to lead the exchange with, and what is stored of the user. The same work is done for users that there are and for
+/// others: the clock tells nothing either.
+fn look_up<U: Users>(
+    users: &U,
+    name: &Name,
+    secret: &Secret,
+) -> Result<(Verifier, Option<String>), StartError> {
+    let stored = users
+        .verifier(&name.user, &name.database)
+        .map_err(|UsersError(why)| {
+            tracing::error!(why, "the users cannot be read");
+            let refusal = Refusal::new(
+                sqlstate::CANNOT_CONNECT_NOW,
+                "this server cannot look up its users now",
+            );
+            StartError::Refused(refusal.with_hint("try again; its log says why"))
+        })?
+        // What is not a repository's name has no users, and must not reach code that makes paths of it.
+        .filter(|_| is_repository_name(&name.database));
+    let fake = Verifier::fake(&name.user, secret);
+    let text = stored.clone().unwrap_or_else(|| fake.to_string());
+    match Verifier::parse(&text) {
+        Ok(verifier) => Ok((verifier, stored)),
+        Err(error) => {
+            tracing::error!(user = ?name.user, %error, "the stored verifier of a user cannot be used");
+            Ok((fake, None))
+        }
     }
-    out.clear();
-    wire::authentication_sasl_final(&mut out, &server_final);
-    writer.write(&out).await?;
-    Ok(())
+}
+
+impl Claim {
+    /// Looks at the proof; returns how the server proves itself. `Err` is the answer to the client.
+    pub fn check(&self) -> Result<String, WrongProof> {
+        let refused = |error: ExchangeError| match error {
+            ExchangeError::WrongProof => WrongProof::Password(wrong_password(&self.name.user)),
+            other => WrongProof::Message(Refusal::new(sqlstate::PROTOCOL_VIOLATION, other.to_string())),
+        };
+        let server_final = self
+            .exchange
+            .finish(&self.proof, &self.verifier)
+            .map_err(refused)?;
+        match self.stored {
+            Some(_) => Ok(server_final),
+            // Out of reach: nobody knows a preimage of a fake's stored key.
+            None => Err(WrongProof::Password(wrong_password(&self.name.user))),
+        }
+    }
+}
+
+/// Why a proof is none.
+#[derive(Debug)]
+pub(super) enum WrongProof {
+    /// It is of another password, or there is no such user here.
+    Password(Refusal),
+    /// It is not one at all.
+    Message(Refusal),
+}
+
+fn wrong_password(user: &str) -> Refusal {
+    Refusal::new(
+        sqlstate::INVALID_PASSWORD,
+        format!("password authentication failed for user \"{user}\""),
+    )
+}
+
+/// Refuses what cannot be done for this client; returns whether it speaks neon's protocol.
+pub(super) fn spoken(name: &mut Name) -> Result<bool, Refusal> {
+    if name
+        .parameters
+        .get("replication")
+        .is_some_and(|value| !matches!(value.as_str(), "false" | "off" | "no" | "0"))
+    {
+        return Err(Refusal::new(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "this is a neon server, not a PostgreSQL server: it does not stream replication",
+        ));
+    }
+    let version = PROTOCOL_VERSION.to_string();
+    Ok(name
+        .parameters
+        .remove(PROTOCOL_PARAMETER)
+        .is_some_and(|spoken| spoken == version))
+}
+
+/// Lets somebody in: proves ourselves and says what there is to know, up to the first ready.
+pub(super) async fn welcome(writer: &mut MessageWriter, server_final: &str) -> Result<(), WireError> {
+    let mut out = BytesMut::new();
+    wire::authentication_sasl_final(&mut out, server_final);
+    wire::authentication_ok(&mut out);
+    let version = PROTOCOL_VERSION.to_string();
+    for (name, value) in [
+        (PROTOCOL_PARAMETER, version.as_str()),
+        ("neon.version", env!("CARGO_PKG_VERSION")),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+        ("integer_datetimes", "on"),
+        ("DateStyle", "ISO, MDY"),
+    ] {
+        wire::parameter_status(&mut out, name, value);
+    }
+    wire::backend_key_data(&mut out);
+    wire::ready_for_query(&mut out);
+    writer.write(&out).await
 }

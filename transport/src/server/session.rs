@@ -7,8 +7,13 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::authenticate::{StartError, authenticate, start_up};
+use super::ending::{Ending, Why};
+use super::entry::{Entered, NoEntry, enter};
+use super::network::Network;
 use super::opening::{Homes, Opening, Untouched};
+use super::room::Seat;
+use super::seats::Hold;
+use super::socket::Socket;
 use super::{Caller, Service, Shared, Users};
 use crate::channel::{Progress, Receiving, Role};
 use crate::wire::{self, MessageReader, MessageWriter, WireError};
@@ -18,15 +23,18 @@ use crate::{MAX_FRAME, Refusal, sqlstate};
 const MAX_COMMAND: usize = 64 * 1024;
 /// How long a connection stays open after our last word, so that the peer can read it.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a connection above the limit may take to say who it is.
-const TURN_AWAY: Duration = Duration::from_secs(5);
+/// How long our last word may take to be handed to the operating system when there is no place to linger.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// How long the end of a conversation may take once the service is done: halves still held by its tasks, frames on the way.
 const WIND_UP: Duration = Duration::from_secs(30);
 
+/// A session between two commands has nothing to lose.
+pub(super) const IDLE: Hold = Hold::GivesWay(0);
+
 /// A connection between two commands.
-struct Connection {
-    reader: MessageReader,
-    writer: MessageWriter,
+pub(super) struct Connection {
+    pub reader: MessageReader,
+    pub writer: MessageWriter,
 }
 
 /// Why a session ends.
@@ -38,74 +46,84 @@ enum End {
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Connection {
-        let (reader, writer) = stream.into_split();
+    fn new(socket: &Socket) -> Connection {
         Connection {
-            reader: MessageReader::new(Box::new(reader)),
-            writer: MessageWriter::new(Box::new(writer)),
+            reader: MessageReader::new(Box::new(socket.clone())),
+            writer: MessageWriter::new(Box::new(socket.clone())),
         }
     }
 
     /// Says a last word and closes, in such a way that the word is not lost to a TCP reset.
     async fn end_with(mut self, refusal: &Refusal) {
+        // If the time is up, the word is lost, and nothing else.
+        let _ = timeout(LINGER, async {
+            self.say_last(refusal).await;
+            self.reader.discard().await;
+        })
+        .await;
+    }
+
+    async fn say_last(&mut self, refusal: &Refusal) {
         let mut out = BytesMut::new();
         refusal.encode(true, &mut out);
-        let last_word = async {
-            if self.writer.write(&out).await.is_ok() {
-                self.writer.shutdown().await;
-                self.reader.discard().await;
-            }
-        };
-        // If the time is up, the word is lost, and nothing else.
-        let _ = timeout(LINGER, last_word).await;
-    }
-}
-
-/// Tells a client that all connections are taken.
-pub(super) async fn turn_away(stream: TcpStream) {
-    let mut connection = Connection::new(stream);
-    let started = timeout(
-        TURN_AWAY,
-        start_up(&mut connection.reader, &mut connection.writer),
-    )
-    .await;
-    if let Ok(Ok(_)) = started {
-        let refusal = Refusal::new(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            "too many connections to this server",
-        )
-        .with_hint("try again later");
-        connection.end_with(&refusal).await;
+        // Who does not hear it is gone.
+        let _ = self.writer.write(&out).await;
+        self.writer.shutdown().await;
     }
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run<S: Service, U: Users>(stream: TcpStream, peer: SocketAddr, shared: &Shared<S, U>) {
-    let mut connection = Connection::new(stream);
-    let start = authenticate(
-        &mut connection.reader,
-        &mut connection.writer,
-        shared.users.as_ref(),
-        &shared.mock_secret,
-        peer,
-    );
-    let caller = tokio::select! {
-        biased;
-        () = shared.shutdown.cancelled() => return,
-        started = timeout(shared.options.start_up, start) => match started {
-            Ok(Ok(caller)) => caller,
-            Ok(Err(StartError::Refused(refusal))) => {
-                tracing::info!(%peer, reason = %refusal, "connection refused");
-                return connection.end_with(&refusal).await;
-            }
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no session"),
-            Err(_) => return tracing::debug!(%peer, "the start-up took too long"),
-        },
+pub(super) async fn run<S: Service, U: Users>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Seat<Network>,
+    shared: &Shared<S, U>,
+) {
+    let socket = Socket::new(stream);
+    let mut connection = Connection::new(&socket);
+    let entered = match enter(&mut connection, peer, place, shared).await {
+        Ok(entered) => entered,
+        Err(NoEntry::Silent) => return,
+        Err(NoEntry::Refused(refusal)) => {
+            tracing::debug!(%peer, reason = ?refusal.message, "connection refused");
+            return turn_away(connection, &refusal, shared).await;
+        }
     };
     connection.reader.expect_bulk();
-    tracing::debug!(%peer, user = caller.user, database = caller.database, "session");
+    let Entered { caller, seat, stored } = entered;
+    tracing::debug!(%peer, user = ?caller.user, database = ?caller.database, session = caller.session, "session");
+    let ending = Ending::default();
+    let users = shared.users.as_ref();
+    let watching = ending.watch(users, &caller, &stored, &socket, &seat, shared.options.vigil);
+    tokio::select! {
+        () = serve(connection, &caller, shared, &seat, &ending) => {}
+        never = watching => match never {},
+    }
+    if let Some(why) = ending.why() {
+        tracing::info!(%peer, user = ?caller.user, session = caller.session, ?why, "session ended");
+    }
+}
+
+/// Tells a client why it does not get in. Some get time to read it; the words of the rest wait in their own buffers.
+async fn turn_away<S, U>(mut connection: Connection, refusal: &Refusal, shared: &Shared<S, U>) {
+    match shared.places.doorstep.try_acquire() {
+        Ok(_step) => connection.end_with(refusal).await,
+        Err(_) => {
+            let _ = timeout(LAST_WORD, connection.say_last(refusal)).await;
+        }
+    }
+}
+
+/// Carries out command after command.
+async fn serve<S: Service, U: Users>(
+    mut connection: Connection,
+    caller: &Caller,
+    shared: &Shared<S, U>,
+    seat: &Seat<String>,
+    ending: &Ending,
+) {
     loop {
-        match turn(connection, &caller, shared).await {
+        match turn(connection, caller, shared, seat, ending).await {
             Ok(again) => connection = again,
             Err(End::Silent) => return,
             Err(End::Refused(connection, refusal)) => return connection.end_with(&refusal).await,
@@ -118,13 +136,17 @@ async fn turn<S: Service, U: Users>(
     mut connection: Connection,
     caller: &Caller,
     shared: &Shared<S, U>,
+    seat: &Seat<String>,
+    ending: &Ending,
 ) -> Result<Connection, End> {
+    seat.hold(IDLE);
     let next = tokio::select! {
         biased;
         () = shared.shutdown.cancelled() => {
             let refusal = Refusal::new(sqlstate::ADMIN_SHUTDOWN, "the server is shutting down");
             return Err(End::Refused(connection, refusal));
         }
+        why = ending.ended() => return Err(over(connection, why)),
         next = timeout(shared.options.idle, next_command(&mut connection)) => next,
     };
     let command = match next {
@@ -146,11 +168,28 @@ async fn turn<S: Service, U: Users>(
             return Err(End::Refused(connection, refusal));
         }
     };
+    seat.hold(Hold::Stays);
     let (opening, homes) = Opening::new(connection.reader, connection.writer, caller.neon);
-    let result = shared.service.open(caller, &command, opening).await;
-    timeout(WIND_UP, wind_up(homes, result))
+    // Dropping the service's future is how it learns that nobody waits for it any more.
+    let result = tokio::select! {
+        biased;
+        why = ending.ended() => match why.refusal() {
+            Some(refusal) => Err(refusal),
+            None => return Err(End::Silent),
+        },
+        result = shared.service.open(caller, &command, opening) => result,
+    };
+    let patience = if ending.why().is_some() { LINGER } else { WIND_UP };
+    timeout(patience, wind_up(homes, result))
         .await
         .unwrap_or(Err(End::Silent))
+}
+
+fn over(connection: Connection, why: Why) -> End {
+    match why.refusal() {
+        Some(refusal) => End::Refused(connection, refusal),
+        None => End::Silent,
+    }
 }
 
 /// Takes the connection back from a command and says how the command ended.

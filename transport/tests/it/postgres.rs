@@ -148,7 +148,7 @@ async fn pg_receivewal_is_told_that_this_is_not_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psql_sees_the_limit() {
     let world = world_with(Options {
-        connections: 0,
+        sessions: 0,
         ..Options::default()
     })
     .await;

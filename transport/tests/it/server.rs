@@ -95,34 +95,6 @@ async fn wrong_password_unknown_user_and_forbidden_repository_look_the_same() {
 }
 
 #[tokio::test]
-async fn an_unknown_user_is_shown_the_same_salt_each_time() {
-    let options = Options {
-        mock_secret: Some([9; 32]),
-        ..Options::default()
-    };
-    let mut firsts = Vec::new();
-    for _ in 0..2 {
-        let world = world_with(options.clone()).await;
-        let mut stream = TcpStream::connect(world.address).await.unwrap();
-        let startup = b"\0\0\0\x24\0\x03\0\0user\0mallory\0database\0shop\0\0";
-        stream.write_all(startup).await.unwrap();
-        let mut bytes = vec![0; 24];
-        stream.read_exact(&mut bytes).await.unwrap();
-        let first = b"p\0\0\0\x21SCRAM-SHA-256\0\0\0\0\x0bn,,n=,r=abc";
-        stream.write_all(first).await.unwrap();
-        let mut bytes = vec![0; 9];
-        stream.read_exact(&mut bytes).await.unwrap();
-        let mut text = vec![0; usize::from(bytes[4]) - 8];
-        stream.read_exact(&mut text).await.unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let salt = text.split(",s=").nth(1).unwrap().to_owned();
-        assert!(salt.ends_with(",i=4096"), "{text}");
-        firsts.push(salt);
-    }
-    assert_eq!(firsts[0], firsts[1]);
-}
-
-#[tokio::test]
 async fn the_password_comes_from_uri_then_environment_then_passfile() {
     let world = world().await;
     let dir = tempfile::tempdir().unwrap();
@@ -380,7 +352,7 @@ async fn a_silent_listener_is_given_up() {
 #[tokio::test]
 async fn connections_above_the_limit_are_told_so() {
     let world = world_with(Options {
-        connections: 1,
+        sessions: 1,
         ..Options::default()
     })
     .await;
@@ -408,7 +380,7 @@ async fn connections_above_the_limit_are_told_so() {
 #[tokio::test]
 async fn a_client_that_never_starts_is_dropped() {
     let world = world_with(Options {
-        start_up: Duration::from_millis(100),
+        login: Duration::from_millis(100),
         ..Options::default()
     })
     .await;
