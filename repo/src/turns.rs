@@ -1,5 +1,6 @@
 //! Who may do what at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What commands and conversations wait for each other for.
@@ -11,6 +12,8 @@ pub(crate) struct Turns {
     collecting: Mutex<()>,
     /// To try what a peer sent. Taken before `commands`.
     accepting: Mutex<()>,
+    /// Collections that deleted something since the repository was opened.
+    collections: AtomicU64,
 }
 
 /// A turn that panicked left nothing half-made: every step of a command is durable or absent by itself.
@@ -34,6 +37,16 @@ impl Turns {
 
     pub(crate) fn collecting(&self) -> MutexGuard<'_, ()> {
         take(&self.collecting)
+    }
+
+    /// Says that something is about to be deleted.
+    pub(crate) fn count_collection(&self) {
+        self.collections.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns how often that was so.
+    pub(crate) fn collections(&self) -> u64 {
+        self.collections.load(Ordering::SeqCst)
     }
 
     pub(crate) fn accepting(&self) -> MutexGuard<'_, ()> {

@@ -10,7 +10,7 @@ use neon_types::{LayerId, Lsn, LsnRange, ObjectId, TimelineId, with_causes};
 use crate::gc::Span;
 use crate::layer::LayerKind;
 use crate::map::{LayerMap, MapEntry, gap};
-use crate::timeline::TimelineState;
+use crate::timeline::{TimelineState, attested, ladder};
 use crate::{PageStore, Result};
 
 pub use deep::{Deep, Skipped, fsck_deep};
@@ -76,6 +76,13 @@ fn check_timelines(store: &PageStore, findings: &mut Vec<Finding>) -> Claims {
                 continue;
             }
         };
+        let directory = store.directory_of(id);
+        if ladder::is_damaged(&directory) {
+            found(None, "the digests of its WAL (ladder) are damaged".to_owned());
+        }
+        if attested::is_damaged(&directory) {
+            found(None, "what its writer signed (attested) is damaged".to_owned());
+        }
         if let Some(ancestor) = state.ancestor
             && !store.contains(ancestor.timeline)
         {

@@ -47,6 +47,13 @@ pub(crate) fn add(directory: &Path, new: &[Attestation]) -> Result<()> {
     Ok(durable::replace(&directory.join(ATTESTED_FILE), &bytes, 0o600)?)
 }
 
+/// Returns true when not all of the file can be read.
+pub(crate) fn is_damaged(directory: &Path) -> bool {
+    fs::read(directory.join(ATTESTED_FILE)).is_ok_and(|bytes| {
+        bytes.len() % ENTRY != 0 || bytes.chunks_exact(ENTRY).any(|entry| decode(entry).is_none())
+    })
+}
+
 impl Timeline {
     /// Keeps what its writer signed of this timeline.
     pub fn keep_attestations(&self, new: &[Attestation]) -> Result<()> {

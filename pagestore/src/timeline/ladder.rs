@@ -162,6 +162,12 @@ impl Ladder {
     }
 }
 
+/// Returns true when a whole rung in the file is not one. A torn end is what a crash leaves, and is derived again.
+pub(crate) fn is_damaged(directory: &Path) -> bool {
+    fs::read(directory.join(LADDER_FILE))
+        .is_ok_and(|bytes| bytes.chunks_exact(RUNG).any(|rung| decode(rung).is_none()))
+}
+
 fn hash(wal: &Wal, hasher: &mut blake3::Hasher, from: Lsn, to: Lsn) -> Result<()> {
     let mut at = from;
     let mut chunk = vec![0; CHUNK.min(usize::try_from(to.bytes_since(from)).unwrap_or(CHUNK))];

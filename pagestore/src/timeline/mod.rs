@@ -14,7 +14,7 @@ mod compact;
 mod feed;
 mod history;
 mod images;
-mod ladder;
+pub(crate) mod ladder;
 mod open;
 mod read;
 mod rederive;

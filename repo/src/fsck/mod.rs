@@ -4,6 +4,7 @@ mod amcheck;
 mod boot;
 mod deep;
 mod repair;
+mod small_files;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,10 +32,32 @@ impl Repository {
 
     /// Hashes every object and follows every ref, commit and layer map.
     fn check(&self, progress: &mut dyn ProgressSink) -> Result<Checked> {
+        let before = self.turns.collections();
+        let checked = self.check_once(progress)?;
+        if checked.findings.is_empty() || self.turns.collections() == before {
+            return Ok(checked);
+        }
+        // What a collection deleted meanwhile was missed where it had been named a moment before.
+        let _no_collection = self.turns.collecting();
+        self.check_once(progress)
+    }
+
+    fn check_once(&self, progress: &mut dyn ProgressSink) -> Result<Checked> {
         let mut checked = Checked::default();
+        self.check_small_files(&mut checked);
         let mut seen: HashSet<CommitId> = HashSet::new();
         let mut queue: Vec<(String, CommitId)> = Vec::new();
-        for (name, id) in self.refs.list("refs/")? {
+        let (names, damaged) = self.refs.survey("refs/")?;
+        for name in damaged {
+            let last = self
+                .last_logged(&name)
+                .map(|last| format!("; its log says that it named commit {}", last.short()));
+            checked.findings.push(Finding {
+                object: None,
+                message: format!("{name} is damaged{}", last.unwrap_or_default()),
+            });
+        }
+        for (name, id) in names {
             checked.refs += 1;
             queue.push((name.to_string(), id));
         }

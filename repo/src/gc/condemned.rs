@@ -158,6 +158,12 @@ pub(crate) fn read(neon_dir: &Path) -> Vec<Condemned> {
     }
 }
 
+/// Returns true when there is a list that cannot be understood.
+pub(crate) fn is_damaged(neon_dir: &Path) -> bool {
+    std::fs::read(neon_dir.join(FILE))
+        .is_ok_and(|bytes| std::str::from_utf8(&bytes).ok().and_then(decode).is_none())
+}
+
 /// Replaces the list durably; without anything to list there is none.
 pub(crate) fn write(neon_dir: &Path, list: &[Condemned]) -> Result<()> {
     let path = neon_dir.join(FILE);

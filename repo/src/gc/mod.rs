@@ -4,7 +4,7 @@
 //! deleting commits and timelines waits for the commands that move refs, and holds them up for that moment only. A crash at any
 //! step leaves garbage that the next run finds again.
 
-mod condemned;
+pub(crate) mod condemned;
 mod plan;
 mod reach;
 mod roots;
@@ -75,6 +75,7 @@ impl Repository {
         if plan.due.is_empty() {
             return Ok(collected);
         }
+        self.turns.count_collection();
         let (gone, kept) = self.delete(&plan, clock, reflog, &mut commits, progress)?;
         collected.interrupted = progress.cancelled();
         collected.deleted = gone.iter().map(described).collect();

@@ -1,6 +1,6 @@
 //! How long history can be read, and how much raw WAL is kept: shown, set, and carried out.
 
-mod received;
+pub(crate) mod received;
 mod spans;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -145,7 +145,7 @@ impl Repository {
         Ok(())
     }
 
-    fn timeline_directory(&self, id: TimelineId) -> PathBuf {
+    pub(crate) fn timeline_directory(&self, id: TimelineId) -> PathBuf {
         self.neon_dir.join("timelines").join(id.to_string())
     }
 

@@ -72,6 +72,12 @@ pub(crate) fn read(timeline: &Path) -> Result<Vec<Received>> {
     Ok(bytes.chunks(ROW).map_while(Received::decode).collect())
 }
 
+/// Returns true when a whole row is not one. A torn end is what a crash leaves.
+pub(crate) fn is_damaged(timeline: &Path) -> bool {
+    fs::read(timeline.join(FILE))
+        .is_ok_and(|bytes| bytes.chunks_exact(ROW).any(|row| Received::decode(row).is_none()))
+}
+
 /// Adds a row, durably, unless the last one says as much.
 pub(crate) fn note(timeline: &Path, row: Received) -> Result<()> {
     let known = read(timeline)?;

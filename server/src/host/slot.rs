@@ -25,6 +25,8 @@ use crate::settings::{RootLimits, Space};
 const LOOK: Duration = Duration::from_millis(500);
 /// How often leftovers of unfinished pushes are looked for at most.
 const SWEEP: Duration = Duration::from_secs(600);
+/// How long who wants a seat waits for what is done in the background of a repository that nobody uses.
+const SOON: Duration = Duration::from_secs(2);
 /// How long the last users of a repository that is closed may still have it.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
@@ -183,12 +185,19 @@ impl Slots {
 
     /// Makes room for one more open repository; the one that was idle longest is closed for it.
     pub(super) async fn seat(self: &Arc<Self>) -> Result<OpenSeat, Refusal> {
+        let began = Instant::now();
         loop {
             if self.open.fetch_add(1, Ordering::SeqCst) < self.limits.open {
                 return Ok(OpenSeat(Some(Arc::clone(self))));
             }
             self.open.fetch_sub(1, Ordering::SeqCst);
-            if !self.close_one_that_is_idle().await {
+            if self.close_one_that_is_idle().await {
+                continue;
+            }
+            // What nobody uses may be about to seal, or collect: that is soon over.
+            if self.has_unused() && began.elapsed() < SOON {
+                tokio::time::sleep(SOON / 100).await;
+            } else {
                 let refusal = Refusal::new(
                     sqlstate::TOO_MANY_CONNECTIONS,
                     format!(
@@ -199,6 +208,12 @@ impl Slots {
                 return Err(refusal.with_hint("try again later"));
             }
         }
+    }
+
+    /// Returns true when a repository is open that nobody uses.
+    fn has_unused(&self) -> bool {
+        let open = |slot: &Arc<Slot>| slot.state.try_lock().map_or(true, |state| state.is_some());
+        self.slots().values().any(|slot| !slot.is_used() && open(slot))
     }
 
     async fn close_one_that_is_idle(&self) -> bool {
@@ -457,7 +472,10 @@ mod tests {
         assert!(!slots.close(&used.slot).await, "it is used");
         let slot = Arc::clone(&used.slot);
         drop(used);
-        assert!(slots.close(&slot).await);
+        while !slots.close(&slot).await {
+            // It may be about to seal, for the first time.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         drop(slot);
         slots.forget();
         assert!(slots.slots().is_empty());
