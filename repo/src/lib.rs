@@ -21,6 +21,7 @@ mod endpoint;
 mod endpoint_file;
 mod error;
 mod export;
+mod first_transaction;
 mod fsck;
 mod gc;
 mod handle;

@@ -15,6 +15,7 @@ use neon_types::{Lsn, with_causes};
 use crate::catalog::Access;
 use crate::compaction::Compactor;
 use crate::error::{RepoError, Result};
+use crate::first_transaction::{AGAIN, FirstTransaction};
 use crate::postgres;
 
 /// Name of the replication slot in every endpoint.
@@ -88,9 +89,6 @@ impl Shared {
     }
 }
 
-/// Called once, when the first transaction of a user arrives (law 3: autovacuum comes on).
-pub type OnTransaction = Box<dyn FnOnce() + Send>;
-
 /// A running receiver. Dropping it stops it; [`Receiver::drain`] waits for the server's own end first.
 pub struct Receiver {
     shared: Arc<Shared>,
@@ -105,8 +103,7 @@ impl Receiver {
         timeline: Arc<Timeline>,
         compactor: Arc<Compactor>,
         place: Place,
-        housekeeping_end: Lsn,
-        on_transaction: Option<OnTransaction>,
+        first: Option<FirstTransaction>,
     ) -> Result<Receiver> {
         let end = timeline.index_wal()?;
         compactor.wake(&timeline);
@@ -125,13 +122,13 @@ impl Receiver {
             stop: AtomicBool::new(false),
         });
         // The first connection is made here, so that no endpoint is announced whose WAL nobody reserves.
-        let first = runtime.block_on(connect(&shared, &place))?;
+        let connection = runtime.block_on(connect(&shared, &place))?;
         let streaming = Arc::clone(&shared);
-        let stream = runtime.spawn(async move { receive_until_stopped(streaming, place, first).await });
+        let stream = runtime.spawn(async move { receive_until_stopped(streaming, place, connection).await });
         let indexing = Arc::clone(&shared);
         let indexer = std::thread::Builder::new()
             .name("index".into())
-            .spawn(move || index_until_stopped(&indexing, housekeeping_end, on_transaction))
+            .spawn(move || index_until_stopped(&indexing, first))
             .map_err(RepoError::io("start a thread for", "indexing"))?;
         Ok(Receiver {
             shared,
@@ -367,22 +364,26 @@ fn flush(shared: &Shared) -> Result<()> {
 }
 
 /// Indexes what has become durable, and seals in the background when the open layer is large enough.
-fn index_until_stopped(
-    shared: &Arc<Shared>,
-    housekeeping_end: Lsn,
-    mut on_transaction: Option<OnTransaction>,
-) {
+fn index_until_stopped(shared: &Arc<Shared>, mut first: Option<FirstTransaction>) {
     let mut sealing = Sealing::new(&shared.timeline);
     let mut seen = Lsn::INVALID;
-    let mut significant_from = shared.timeline.end().max(housekeeping_end);
     loop {
         let stopping = {
             let mut reached = shared.reached.lock().unwrap_or_else(PoisonError::into_inner);
             while reached.durable == seen && !reached.closed && !shared.stop.load(Ordering::SeqCst) {
-                reached = shared
-                    .changed
-                    .wait(reached)
-                    .unwrap_or_else(PoisonError::into_inner);
+                if !first.as_ref().is_some_and(FirstTransaction::is_due) {
+                    reached = shared
+                        .changed
+                        .wait(reached)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = shared.changed.wait_timeout(reached, AGAIN);
+                let timeout;
+                (reached, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                if timeout.timed_out() {
+                    break;
+                }
             }
             seen = reached.durable;
             reached.closed || shared.stop.load(Ordering::SeqCst)
@@ -400,13 +401,8 @@ fn index_until_stopped(
         });
         match indexed {
             Ok(end) => {
-                if on_transaction.is_some() && end > significant_from {
-                    if crate::history::is_significant_after(&shared.timeline, significant_from)
-                        && let Some(act) = on_transaction.take()
-                    {
-                        act();
-                    }
-                    significant_from = end;
+                if !stopping {
+                    first = first.and_then(|mut first| (!first.look(&shared.timeline)).then_some(first));
                 }
                 shared.update(|reached| {
                     reached.indexed = end;

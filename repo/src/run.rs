@@ -18,6 +18,7 @@ use crate::directory::{Run, control_bytes, control_state, find_installation, wri
 use crate::endpoint::{self, directory_of, pgdata_of, stamp_of};
 use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
+use crate::first_transaction::FirstTransaction;
 use crate::history::Place;
 use crate::not_wal;
 use crate::postgres;
@@ -153,7 +154,7 @@ impl Repository {
             pg_version_num: 0,
         };
         let reuse = self.reuse(branch, &timeline, known.as_ref())?;
-        let quiet = timeline.state().provisional || self.config()?.upstream(branch)?.is_some();
+        let quiet = !tail && (timeline.state().provisional || self.config()?.upstream(branch)?.is_some());
         let run = Run {
             port,
             socket_directory: self.socket_directory(branch),
@@ -399,23 +400,22 @@ impl Repository {
             socket_directory: self.socket_directory(name),
             port: file.port,
         };
-        let on_transaction: Option<receiver::OnTransaction> = quiet.then(|| {
+        let known = self
+            .head_of(name)
+            .map_or(timeline.start(), |(_, head)| head.position.lsn);
+        let first = quiet.then(|| {
             let pgdata = pgdata_of(&self.neon_dir, name);
-            let act: receiver::OnTransaction = Box::new(move || {
-                let turned = write_configuration(&pgdata, true).and_then(|_| postgres::reload(&pgdata));
-                if let Err(error) = turned {
-                    tracing::warn!(%error, "autovacuum stays off");
-                }
-            });
-            act
+            FirstTransaction::new(known.max(file.housekeeping_end), move || {
+                write_configuration(&pgdata, true)?;
+                postgres::reload(&pgdata)
+            })
         });
         let receiver = Receiver::start(
             &self.runtime,
             Arc::clone(timeline),
             Arc::clone(&self.compactor),
             place,
-            file.housekeeping_end,
-            on_transaction,
+            first,
         )?;
         self.endpoints
             .receivers()
@@ -439,7 +439,7 @@ impl Repository {
             return Ok(());
         }
         let timeline = self.timeline(file.timeline)?;
-        let quiet = timeline.state().provisional;
+        let quiet = timeline.state().provisional || self.config()?.upstream(name)?.is_some();
         self.receive(name, &file, &timeline, quiet)
     }
 

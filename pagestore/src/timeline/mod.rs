@@ -10,6 +10,7 @@
 mod accept;
 pub(crate) mod attested;
 mod base;
+mod changes;
 mod compact;
 mod feed;
 mod history;
@@ -24,7 +25,6 @@ mod seal;
 mod shrink;
 mod sizes;
 mod state;
-mod touched;
 mod transfer;
 mod usage;
 mod versions;
@@ -40,6 +40,7 @@ use neon_redo::Cluster;
 use neon_types::{LayerMapId, Lsn, LsnRange, Position, TimelineId};
 
 pub use accept::AcceptPart;
+pub(crate) use changes::Changed;
 pub use compact::Compacted;
 #[cfg(test)]
 pub(crate) use history::first_block_key;

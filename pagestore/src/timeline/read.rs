@@ -150,7 +150,7 @@ impl Timeline {
     }
 
     /// Turns the page before a version into the page after it.
-    pub(super) fn apply(&self, key: Key, lsn: Lsn, value: Value, page: &mut Page) -> Result<()> {
+    pub(crate) fn apply(&self, key: Key, lsn: Lsn, value: Value, page: &mut Page) -> Result<()> {
         match value {
             Value::Image(image) => *page = image,
             Value::Record(bytes) => self.redo(key, lsn, bytes, page)?,
@@ -224,47 +224,20 @@ impl Timeline {
         self.page(rel, block, lsn, &size, 0)
     }
 
-    fn page(&self, rel: RelTag, block: u32, lsn: Lsn, size: &RelSize, copies: u32) -> Result<Page> {
+    /// Returns a block of a relation that has this size at `lsn`; the block is in it. `copies`: through how many copies of databases it was
+    /// found.
+    pub(crate) fn page(
+        &self,
+        rel: RelTag,
+        block: u32,
+        lsn: Lsn,
+        size: &RelSize,
+        copies: u32,
+    ) -> Result<Page> {
         let key = Key::Block(rel, block);
         let mut found = Vec::new();
         self.collect(&key.pack(), lsn, size.floor(block), &mut found)?;
         self.rebuild(key, found, || self.copied_page(block, size, copies))
-    }
-
-    /// Applies every version of a block above `from` and at or below `to`, and calls `f` with the pages that this leads to: before each version
-    /// that needs no older one, and at `to`.
-    pub(crate) fn replay(
-        &self,
-        rel: RelTag,
-        block: u32,
-        from: Lsn,
-        to: Lsn,
-        f: &mut dyn FnMut(Lsn, &Page) -> Result<()>,
-    ) -> Result<()> {
-        let key = Key::Block(rel, block);
-        let mut at = to;
-        while at > from {
-            let size = self.rel_size_item(rel, at)?.filter(|size| block < size.size);
-            let begun = match size {
-                Some(size) => {
-                    let (mut found, floor) = (Vec::new(), size.floor(block));
-                    self.collect(&key.pack(), at, floor, &mut found)?;
-                    let whole = found
-                        .last()
-                        .filter(|oldest| oldest.whole)
-                        .map(|oldest| oldest.lsn);
-                    let page = self.rebuild(key, found, || self.copied_page(block, &size, 0))?;
-                    f(at, &page)?;
-                    whole.unwrap_or(floor)
-                }
-                // It is not there since its relation changed last.
-                None => self
-                    .newest(Key::RelSize(rel), at)?
-                    .map_or(Lsn::INVALID, |(lsn, _)| lsn),
-            };
-            at = Lsn(begun.0.saturating_sub(1));
-        }
-        Ok(())
     }
 
     /// Returns the page that a block was copied from when its relation was made, if it was.

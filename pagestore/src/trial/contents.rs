@@ -1,20 +1,21 @@
 //! Reading what arrived.
 
-use neon_postgres::Page;
+use std::collections::BTreeSet;
+
 use neon_types::{Key, Lsn, PackedKey};
 
 use super::Going;
 use super::growth::Growth;
+use super::replay::Replay;
 use super::sample::Sample;
+use super::sizes::Sizes;
 use crate::items::{CarriedFile, Database, OriginProgress, RelMap, SlruSegments, Tablespace, TwoPhase};
 use crate::{PageStoreError, Result, Timeline};
 
 /// Most blocks of one timeline that are rebuilt: a gibibyte of pages.
 const BLOCKS: usize = 128 << 10;
-/// Keys between two looks at whether the work goes on.
+/// Versions between two looks at whether the work goes on.
 const LOOK: u64 = 256;
-/// The flags that a page may have (`PD_VALID_FLAG_BITS`).
-const PAGE_FLAGS: u16 = 7;
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,23 @@ pub struct Examined {
     pub rebuilt: u64,
 }
 
-/// Reads at `to` what `timeline` changed after `from`.
+/// Looks now and then whether anybody waits.
+struct Look<'a> {
+    going: Going<'a>,
+    looked: u64,
+}
+
+impl Look<'_> {
+    fn go_on(&mut self, done: u64, total: u64) -> Result<()> {
+        self.looked += 1;
+        if self.looked.is_multiple_of(LOOK) && !(self.going)(done, total) {
+            return Err(PageStoreError::Interrupted);
+        }
+        Ok(())
+    }
+}
+
+/// Reads at `to` what `timeline` changed after `from`, and replays each change of as many blocks as may be.
 pub(super) fn examine(
     timeline: &Timeline,
     from: Lsn,
@@ -35,21 +52,23 @@ pub(super) fn examine(
     examined: &mut Examined,
     going: Going<'_>,
 ) -> Result<()> {
+    let mut look = Look { going, looked: 0 };
     let mut sample = Sample::new(BLOCKS);
     let mut growth = Growth::new(timeline, from, to);
-    let mut looked = 0_u64;
-    let mut go_on = |going: &mut dyn FnMut(u64, u64) -> bool, done: u64, total: u64| {
-        looked += 1;
-        if looked.is_multiple_of(LOOK) && !going(done, total) {
-            return Err(PageStoreError::Interrupted);
+    let mut sizes = Sizes::new(timeline, from);
+    let mut last = None;
+    timeline.for_each_change(from, &mut |changed| {
+        look.go_on(0, 0)?;
+        let key = unpack(&changed.key)?;
+        if let Key::RelSize(rel) = key {
+            sizes.put(rel, changed.lsn, changed.value()?.value)?;
         }
-        Ok(())
-    };
-    timeline.for_each_touched(from, &mut |packed| {
-        go_on(going, 0, 0)?;
-        match unpack(&packed)? {
+        if last.replace(changed.key) == Some(changed.key) {
+            return Ok(());
+        }
+        match key {
             Key::Block(rel, block) => {
-                sample.put(packed);
+                sample.put(changed.key);
                 growth.named(rel, block);
             }
             key => {
@@ -60,16 +79,24 @@ pub(super) fn examine(
                 }
             }
         }
-        Ok(true)
+        Ok(())
     })?;
     growth.check()?;
     examined.blocks += sample.seen();
-    let blocks = sample.into_keys();
-    let total = blocks.len() as u64;
-    for (packed, done) in blocks.iter().zip(0..) {
-        go_on(going, done, total)?;
-        examined.rebuilt += u64::from(read_block(timeline, unpack(packed)?, from, to)?);
-    }
+    let chosen: BTreeSet<PackedKey> = sample.into_keys().into_iter().collect();
+    let (mut done, total) = (0, chosen.len() as u64);
+    let mut replay = Replay::new(timeline, from, &sizes);
+    timeline.for_each_change(from, &mut |changed| {
+        look.go_on(done, total)?;
+        let Key::Block(rel, block) = unpack(&changed.key)? else {
+            return Ok(());
+        };
+        if chosen.contains(&changed.key) {
+            done += u64::from(replay.apply(rel, block, changed)?);
+        }
+        Ok(())
+    })?;
+    examined.rebuilt += replay.finish();
     Ok(())
 }
 
@@ -99,29 +126,4 @@ fn read_item(timeline: &Timeline, key: Key, to: Lsn) -> Result<()> {
         | Key::Block(..) => Ok(()),
     };
     read.map_err(|error| PageStoreError::damaged(format!("{key:?}"), error))
-}
-
-/// Replays everything that changed a block; false when redo does not know one of its records.
-fn read_block(timeline: &Timeline, key: Key, from: Lsn, to: Lsn) -> Result<bool> {
-    let Key::Block(rel, block) = key else {
-        return Ok(false);
-    };
-    let replayed = timeline.replay(rel, block, from, to, &mut |at, page| match is_plausible(page) {
-        true => Ok(()),
-        false => Err(PageStoreError::damaged(
-            format!("block {block} of relation {rel} at {at}"),
-            "Postgres would not take it for a page",
-        )),
-    });
-    match replayed {
-        Ok(()) => Ok(true),
-        Err(PageStoreError::Unsupported { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Returns true for a page whose header Postgres accepts when it reads it (`PageIsVerified`).
-fn is_plausible(page: &Page) -> bool {
-    let header = || page.is_sane() && page.flags() & !PAGE_FLAGS == 0 && page.special().is_multiple_of(8);
-    page.is_all_zero() || header()
 }

@@ -6,7 +6,9 @@
 
 mod contents;
 mod growth;
+mod replay;
 mod sample;
+mod sizes;
 
 use std::fs;
 use std::path::PathBuf;
