@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use neon_repo::Repository;
 use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response, Stopped};
 use neon_repo::world::{RealWorld, World};
+use neon_repo::{OpenOptions, Repository};
 
 use crate::context::Context;
 use crate::serve::ServeOptions;
@@ -53,7 +53,7 @@ pub fn call(
             Heard::Gone(_) if may_repeat(&request) => wait(until_gone(&neon_dir, progress))??,
             Heard::Gone(error) => return Err(error),
             Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
                     return Err(other_version(&status));
                 }
                 wait(until_gone(&neon_dir, progress))??;
@@ -217,7 +217,11 @@ pub fn serve(
 ) -> Result<(), ApiError> {
     crate::serve::check_address(options.listen)?;
     if let Some(root) = &options.root {
-        return crate::serve::serve_root(root, options.listen, context.options("serve"), progress);
+        let opening = OpenOptions {
+            takes_over: true,
+            ..context.options("serve")
+        };
+        return crate::serve::serve_root(root, options.listen, opening, progress);
     }
     let neon_dir = context.find()?;
     let listen = Request::Listen {
@@ -229,7 +233,7 @@ pub fn serve(
             Heard::Gone(error) => return Err(error),
             Heard::Ending => wait(until_gone(&neon_dir, progress))??,
             Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
                     return Err(other_version(&status));
                 }
             }
