@@ -146,7 +146,7 @@ const HARMS: [(&str, Harm); 6] = [
         let own = layers["layers"].as_array().expect("layers").iter();
         let own = own
             .filter(|layer| layer["own"] == true)
-            .map(|layer| layer["id"].as_str().expect("an id"));
+            .map(|layer| layer["layer"].as_str().expect("an id"));
         for id in own {
             flip_a_bit(&object(repo, id));
         }
@@ -180,7 +180,8 @@ fn one_damaged_thing_takes_nothing_else_along(major: u16) {
     whole.ok(&["stop", "main"]);
     whole.quit();
     whole.fsck();
-    for (what, harm) in HARMS {
+    // One version has them all, the other some.
+    for (what, harm) in HARMS.into_iter().skip(if major == 15 { 4 } else { 0 }) {
         let name = what.replace(' ', "-");
         let copied = Output::of(
             environment
