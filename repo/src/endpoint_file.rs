@@ -89,12 +89,10 @@ impl Repository {
                     );
                     Ok(Some(file))
                 }
-                None => Err(RepoError::refused(
-                    format!("{why}, and its data directory does not say what it was"),
-                    format!(
-                        "begin again from the branch's head and keep the directory aside: neon start --set-aside {name}"
-                    ),
-                )),
+                None => Err(RepoError::LostEndpoint {
+                    name: name.to_owned(),
+                    why,
+                }),
             },
         }
     }

@@ -174,6 +174,14 @@ pub enum RepoError {
         /// How far its server certainly came.
         seen: Lsn,
     },
+    /// Neither the file of an endpoint nor its data directory says what it is.
+    #[error("{why}, and its data directory does not say what it was")]
+    LostEndpoint {
+        /// The endpoint's name.
+        name: String,
+        /// What is wrong with the file.
+        why: String,
+    },
     /// A daemon is needed.
     #[error("this needs the daemon of the repository")]
     NeedsDaemon,
@@ -284,7 +292,7 @@ impl RepoError {
             )
         };
         match self {
-            RepoError::Damaged { .. } => true,
+            RepoError::Damaged { .. } | RepoError::LostEndpoint { .. } => true,
             RepoError::Objects(error) | RepoError::Pages(PageStoreError::Objects(error)) => of_objects(error),
             RepoError::Pages(error) => matches!(
                 error,
@@ -363,6 +371,7 @@ impl RepoError {
             RepoError::Raced(_) => "raced",
             RepoError::NotFlushed { .. } => "not_flushed",
             RepoError::Ahead { .. } => "ahead_of_wal",
+            RepoError::LostEndpoint { .. } => "lost_endpoint",
             RepoError::NeedsDaemon => "needs_daemon",
             RepoError::NoTli => "no_tli",
             RepoError::Damaged { .. } => "damaged",
@@ -442,6 +451,9 @@ impl RepoError {
             RepoError::Raced(_) => "run the command again".into(),
             RepoError::NotFlushed { .. } => {
                 "look at the endpoint's postgres.log, then run the command again; when it says that WAL was removed: 'neon stop', then 'neon start --resync'".into()
+            }
+            RepoError::LostEndpoint { name, .. } => {
+                format!("begin again from the branch's head and keep the directory aside: neon start --set-aside {name}")
             }
             RepoError::Ahead { branch, .. } => format!(
                 "take it in as it is: neon start --resync {branch}; or keep it aside and begin again from the last commit: neon start --set-aside {branch}"

@@ -11,8 +11,9 @@ use crate::api::{ApiError, Caller};
 
 /// How the daemons of other repositories are reached.
 pub trait Neighbours: Send + Sync {
-    /// Asks the daemon of the repository in `neon_dir` to end if it is idle: somebody waits for its lock. Blocks until it has answered.
-    fn ask_to_yield(&self, neon_dir: &Path);
+    /// Asks the daemon of the repository in `neon_dir` to end if it is idle: somebody waits for its lock. With `endpoints`, whoever waits goes on
+    /// with the endpoints that run there. Blocks until it has answered.
+    fn ask_to_yield(&self, neon_dir: &Path, endpoints: bool);
 
     /// Opens the conversation that `command` names with the daemon of the repository in `neon_dir`. None when no daemon answers, or none that
     /// we understand: the repository can be opened, or will be in a moment.
@@ -29,7 +30,7 @@ pub trait Neighbours: Send + Sync {
 pub struct Alone;
 
 impl Neighbours for Alone {
-    fn ask_to_yield(&self, _: &Path) {}
+    fn ask_to_yield(&self, _: &Path, _: bool) {}
 
     fn converse<'a>(
         &'a self,

@@ -39,9 +39,13 @@ pub struct OpenOptions {
     pub neighbours: Arc<dyn Neighbours>,
     /// How long to wait for the lock.
     pub lock_wait: Duration,
+    /// Whether to take it from a daemon that has endpoints running, and to go on with these.
+    pub takes_over: bool,
 }
 
 /// How often whoever waits for the lock tries.
+/// How often a daemon is asked again that had something to do.
+const LOCK_ASK: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(25);
 /// How often a command tries whether it is its turn.
 const TURN_POLL: Duration = Duration::from_millis(5);
@@ -74,15 +78,15 @@ impl OpenOptions {
     /// Takes the lock of the repository at `neon_dir`. Whoever has it is waited for; a daemon that is idle is asked to give it up.
     fn lock(&self, neon_dir: &Path) -> Result<RepoLock> {
         let began = Instant::now();
-        let mut asked = false;
+        let mut asked: Option<Instant> = None;
         loop {
             match RepoLock::try_acquire(neon_dir, &self.purpose) {
                 Err(ObjectsError::Locked { .. }) if began.elapsed() < self.lock_wait => {}
                 taken => return Ok(taken?),
             }
-            if !asked {
-                asked = true;
-                self.neighbours.ask_to_yield(neon_dir);
+            if asked.is_none_or(|asked| asked.elapsed() > LOCK_ASK) {
+                asked = Some(Instant::now());
+                self.neighbours.ask_to_yield(neon_dir, self.takes_over);
             }
             std::thread::sleep(LOCK_POLL);
         }

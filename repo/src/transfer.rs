@@ -410,6 +410,7 @@ impl Repository {
 
     async fn open_neighbour(&self, neon_dir: &Path) -> Result<Repository> {
         let options = OpenOptions {
+            takes_over: false,
             purpose: "transfer".into(),
             caller: Arc::clone(&self.caller),
             lock_wait: NEIGHBOUR_LOOK,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response, Stopped};
 use neon_repo::world::{RealWorld, World};
-use neon_repo::{Repository, sockets};
+use neon_repo::{OpenOptions, Repository, sockets};
 
 use crate::context::Context;
 use crate::serve::ServeOptions;
@@ -65,7 +65,7 @@ fn carry_out(
             Heard::Gone(_) if may_repeat(&request) => wait(until_gone(&neon_dir, progress))??,
             Heard::Gone(error) => return Err(error),
             Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
                     return Err(other_version(&status));
                 }
                 wait(until_gone(&neon_dir, progress))??;
@@ -241,7 +241,11 @@ pub fn serve(
 ) -> Result<(), ApiError> {
     crate::serve::check_address(options.listen)?;
     if let Some(root) = &options.root {
-        return crate::serve::serve_root(root, options.listen, context.options("serve"), progress);
+        let opening = OpenOptions {
+            takes_over: true,
+            ..context.options("serve")
+        };
+        return crate::serve::serve_root(root, options.listen, opening, progress);
     }
     let neon_dir = context.find()?;
     let listen = Request::Listen {
@@ -253,7 +257,7 @@ pub fn serve(
             Heard::Gone(error) => return Err(error),
             Heard::Ending => wait(until_gone(&neon_dir, progress))??,
             Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir))?? {
+                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
                     return Err(other_version(&status));
                 }
             }

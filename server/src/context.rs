@@ -67,6 +67,7 @@ impl Context {
     /// Returns how a repository is opened here.
     pub(crate) fn options(&self, purpose: &str) -> OpenOptions {
         OpenOptions {
+            takes_over: false,
             purpose: purpose.to_owned(),
             world: Arc::new(RealWorld),
             caller: Arc::new(self.caller.clone()),

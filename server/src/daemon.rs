@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use neon_repo::api::{ApiError, Caller, Done, ProgressSink, Request, Response};
@@ -34,6 +35,8 @@ pub(crate) const LAST_WORK: Duration = Duration::from_secs(1);
 pub(crate) enum Process {
     /// It has this repository alone, and ends with it.
     Own,
+    /// The same, and it serves the repository to others: it ends when it is told to.
+    Serving,
     /// It serves many (`neon serve --root`).
     Shared,
 }
@@ -45,6 +48,8 @@ pub struct Daemon {
     occupancy: Arc<Occupancy>,
     process: Process,
     over: Notify,
+    /// Whoever has the repository next goes on with its endpoints.
+    handed_over: AtomicBool,
 }
 
 impl Daemon {
@@ -56,6 +61,7 @@ impl Daemon {
             occupancy: Arc::default(),
             process,
             over: Notify::new(),
+            handed_over: AtomicBool::new(false),
         })
     }
 
@@ -69,7 +75,7 @@ impl Daemon {
         // A repository that is elsewhere now is somebody else's: what we know of it is a place that may hold another one.
         match (self.repository.is_in_place(), self.process) {
             (true, _) => self.occupancy.enter(id).ok_or_else(rest::ending),
-            (false, Process::Own) => Err(rest::ending()),
+            (false, Process::Own | Process::Serving) => Err(rest::ending()),
             (false, Process::Shared) => Err(ApiError {
                 hint: Some("move it back, or end that process".into()),
                 ..local(
@@ -152,13 +158,15 @@ impl Daemon {
         self.over.notify_one();
     }
 
-    /// Ends the daemon if it has nothing to do; true when it ends.
-    pub(crate) fn end_if_idle(&self) -> bool {
+    /// Ends the daemon if it has nothing to do; true when it ends. With `endpoints` those that run are no reason to stay: somebody goes on with
+    /// them.
+    pub(crate) fn end_if_idle(&self, endpoints: bool) -> bool {
         let ends = self.process == Process::Own
             && self
                 .occupancy
-                .end_if_idle(|| !self.repository.has_running_endpoints());
+                .end_if_idle(|| endpoints || !self.repository.has_running_endpoints());
         if ends {
+            self.handed_over.fetch_or(endpoints, Ordering::SeqCst);
             self.over.notify_one();
         }
         ends
@@ -198,7 +206,11 @@ pub fn run(
         };
         let adopting = Arc::clone(&repository);
         let _ = tokio::task::spawn_blocking(move || adopting.adopt_endpoints()).await;
-        let answering = answer(&repository, Process::Own)?;
+        let process = match listen {
+            Some(_) => Process::Serving,
+            None => Process::Own,
+        };
+        let answering = answer(&repository, process)?;
         let daemon = Arc::clone(&answering.daemon);
         let shutdown = CancellationToken::new();
         let serving = listener.map(|listener| {
@@ -218,6 +230,11 @@ pub fn run(
             () = daemon.over.notified() => {}
             () = moved(&daemon) => leave(&repository),
             () = idle(&daemon), if serving.is_none() => {}
+        }
+        if daemon.handed_over.load(Ordering::SeqCst) {
+            // As if it died here: everything that is acknowledged is durable, and endpoints outlive their daemon.
+            hang_up(&repository);
+            std::process::exit(0);
         }
         daemon.end();
         shutdown.cancel();
@@ -378,7 +395,7 @@ async fn idle(daemon: &Daemon) {
         tokio::time::sleep(TICK).await;
         let busy = daemon.occupancy.count() > 0 || daemon.repository.has_running_endpoints();
         quiet = if busy { Duration::ZERO } else { quiet + TICK };
-        if quiet >= IDLE && daemon.end_if_idle() {
+        if quiet >= IDLE && daemon.end_if_idle(false) {
             return;
         }
     }

@@ -74,8 +74,8 @@ async fn cancel(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> St
     }
 }
 
-async fn yield_lock(State(daemon): State<Arc<Daemon>>) -> StatusCode {
-    if daemon.end_if_idle() {
+async fn yield_lock(State(daemon): State<Arc<Daemon>>, body: Bytes) -> StatusCode {
+    if daemon.end_if_idle(body.as_ref() == b"true") {
         StatusCode::OK
     } else {
         StatusCode::CONFLICT

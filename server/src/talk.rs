@@ -294,12 +294,13 @@ async fn cancel(neon_dir: &Path, id: &str) {
     }
 }
 
-/// Asks the daemon to end if it is idle. True when it does, or when none runs.
-pub(crate) async fn ask_to_yield(neon_dir: &Path) -> Result<bool, ApiError> {
+/// Asks the daemon to end if it is idle, with `endpoints` also while some run. True when it does, or when none runs.
+pub(crate) async fn ask_to_yield(neon_dir: &Path, endpoints: bool) -> Result<bool, ApiError> {
     let Some(mut daemon) = Daemon::connect(neon_dir).await? else {
         return Ok(true);
     };
-    let answer = daemon.send(Method::POST, YIELD, Vec::new()).await?;
+    let body = endpoints.to_string().into_bytes();
+    let answer = daemon.send(Method::POST, YIELD, body).await?;
     Ok(answer.status().is_success())
 }
 
@@ -321,12 +322,12 @@ pub(crate) async fn answers(neon_dir: &Path) -> bool {
 pub(crate) struct Sockets;
 
 impl Neighbours for Sockets {
-    fn ask_to_yield(&self, neon_dir: &Path) {
+    fn ask_to_yield(&self, neon_dir: &Path, endpoints: bool) {
         // Whoever waits for a lock waits on a thread; one without a runtime of its own is needed here.
         let neon_dir = neon_dir.to_owned();
         let asking = std::thread::spawn(move || {
             let runtime = runtime().ok()?;
-            runtime.block_on(ask_to_yield(&neon_dir)).ok()
+            runtime.block_on(ask_to_yield(&neon_dir, endpoints)).ok()
         });
         if let Ok(answer) = asking.join() {
             tracing::debug!(?answer, "asked a daemon to yield");

@@ -5,7 +5,7 @@
 //! | `POST /v1/requests` | [`Asked`] | lines of JSON, each a [`Line`], until the result |
 //! | `POST /v1/requests/ID/cancel` | none | the request of that id ends as soon as it can |
 //! | `POST /v1/conversations` | none; upgrades to `neon` | frames: the first is an [`Opening`], then the conversation of two repositories |
-//! | `POST /v1/yield` | none | 200 and the daemon ends, if it is idle; else 409 |
+//! | `POST /v1/yield` | `true`: whoever asks goes on with endpoints that run; else `false` | 200 and the daemon ends, if it is idle; else 409 |
 //! | `POST /v1/stop` | [`neon_repo::api::Caller`] | lines, as for a request: the endpoints are stopped, then the daemon ends |
 //! | `GET /v1/daemon` | none | [`DaemonStatus`] |
 //!

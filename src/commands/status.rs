@@ -137,7 +137,10 @@ mod tests {
                 pid: Some(4712),
                 read_only: false,
                 received: Some(Lsn(0x16B_3748)),
-                trouble: Some("cannot write 000000010000000000000002: No space left on device".to_owned()),
+                trouble: Some(
+                    "its WAL is not received: cannot write 000000010000000000000002: No space left on device"
+                        .to_owned(),
+                ),
             }],
             branches: vec![neon_repo::api::Branch {
                 head: true,
@@ -159,7 +162,7 @@ mod tests {
              ENDPOINT  STATE    PORT   PROCESS  ACCESS      RECEIVED\n\
              main      running  55432  4712     read-write  0/16B3748\n\
              \n\
-             WAL of main is not received: cannot write 000000010000000000000002: No space left on device\n"
+             main: its WAL is not received: cannot write 000000010000000000000002: No space left on device\n"
         );
     }
 }

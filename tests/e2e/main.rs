@@ -2,6 +2,7 @@
 
 mod compaction;
 mod crash;
+mod damage;
 mod dev;
 mod forged;
 mod fsck;

@@ -672,3 +672,32 @@ fn a_server_that_proves_nothing_is_told_nothing() {
     ]);
     assert!(refused.says("'require_aut'"), "{refused:?}");
 }
+
+#[test]
+fn a_repository_whose_endpoint_was_started_by_hand_is_served() {
+    let environment = environment();
+    let serve = Serve::start(&environment, "srv");
+    let shop = shop(&environment);
+    shop.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
+    shop.ok(&["push", "main", "cloud"]);
+    shop.quit();
+    // Nobody has it open: a daemon of its own has the endpoint.
+    let served = environment.repo_at(&serve.root().join("shop"));
+    served.set("endpoint.first_port", &environment.port().to_string());
+    served.sql_on("main", "create table by_hand as select generate_series(1, 5) id");
+    let before = served.daemon().expect("it has one");
+    let postmaster = served.postmaster("main").expect("it runs");
+    let clone = environment.clone(&serve.uri("shop"), "clone");
+    assert_eq!(served.daemon(), Some(serve.pid()), "it had {before}");
+    assert_eq!(
+        served.postmaster("main"),
+        Some(postmaster),
+        "the endpoint did not notice"
+    );
+    // The server receives what the endpoint writes.
+    served.sql("main", "insert into by_hand values (6)");
+    served.ok(&["commit", "-m", "by hand"]);
+    clone.ok(&["pull", "main"]);
+    assert_eq!(clone.sql_on("main", "select count(*) from by_hand"), "6");
+    served.ok(&["stop", "main"]);
+}

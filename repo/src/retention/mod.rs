@@ -46,13 +46,20 @@ impl Repository {
                 continue;
             }
             let said = config.branch_retention(&branch)?;
-            let place = self.durable_place(&branch, &self.commit(id)?)?;
+            let readable_from = self
+                .commit(id)
+                .and_then(|commit| self.durable_place(&branch, &commit))
+                .and_then(|place| self.readable_from(&place));
+            let readable_from = match readable_from {
+                Err(error) if error.is_damage() => None,
+                readable_from => Some(readable_from?),
+            };
             rows.push(RetentionRow {
                 keep: said.keep.unwrap_or(keep).to_string(),
                 keep_wal: said.keep_wal.unwrap_or(keep_wal),
                 own_keep: said.keep.is_some(),
                 own_keep_wal: said.keep_wal.is_some(),
-                readable_from: Some(self.readable_from(&place)?),
+                readable_from,
                 branch: Some(branch),
             });
         }

@@ -57,6 +57,7 @@ pub fn caller() -> Caller {
 /// Returns how repositories are opened.
 pub fn options(seed: u64) -> OpenOptions {
     OpenOptions {
+        takes_over: false,
         purpose: "test".into(),
         world: Arc::new(Repeating {
             seed,

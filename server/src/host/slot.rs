@@ -391,6 +391,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let root = Root::open(dir.path()).expect("ours");
         let options = OpenOptions {
+            takes_over: false,
             purpose: "test".to_owned(),
             world: Arc::new(RealWorld::default()),
             caller: Arc::default(),
