@@ -1,6 +1,6 @@
 //! The course: what people and daemons do with repositories, step by step. A step may be taken again, whatever became of it before.
 
-use neon_pagestore::{Compacted, NewTimeline};
+use neon_pagestore::{Compacted, NewTimeline, import};
 use neon_repo::api::{Clone, Gc, Init, Quiet, Request, Response, Retain, Transfer};
 use neon_types::TimelineId;
 
@@ -117,6 +117,12 @@ pub const COURSE: &[Step] = &[
     then("seal", |stage| seal(stage, "main")),
     then("compact", |stage| compact(stage, "main")),
     then("commit", |stage| commit(stage, "main", "compacted")),
+    fresh("a branch whose endpoint goes on unseen", |stage| {
+        let rev = format!("main@{}", stage.material.gap.ancestor.lsn);
+        branch(stage, "gap", Some(rev))
+    }),
+    then("take in a directory with a gap", resync),
+    then("commit it", |stage| commit(stage, "gap", "what it was")),
     fresh("an empty repository", |stage| {
         if stage.neon_dir("b").exists() {
             stage.repository("b")?;
@@ -147,6 +153,7 @@ pub const COURSE: &[Step] = &[
     then("commit", |stage| commit(stage, "main", "to push")),
     then("push", |stage| push(stage, "main")),
     then("push dev", |stage| push(stage, "dev")),
+    then("push a timeline with a gap", |stage| push(stage, "gap")),
     fresh("pull", |stage| {
         let transfer = Transfer {
             branch: Some("main".into()),
@@ -168,6 +175,10 @@ pub const COURSE: &[Step] = &[
         receive(stage, "main", 100)
     }),
     then("delete dev", |stage| delete(stage, "dev")),
+    then("delete gap", |stage| {
+        stage.forget("a", stage.material.gap.id);
+        delete(stage, "gap")
+    }),
     then("delete a tag", |stage| {
         unless(stage.ask("a", Request::TagDelete { name: "v1".into() }), "no_tag")
     }),
@@ -297,6 +308,27 @@ fn append(stage: &mut Stage<'_>, branch: &str, hundredths: u64) -> Done {
 fn seal(stage: &mut Stage<'_>, branch: &str) -> Done {
     let id = strand(stage, branch).timeline;
     stage.timeline("a", id)?.seal()?;
+    Ok(())
+}
+
+/// Takes in the data directory of a stopped endpoint whose WAL nobody has.
+fn resync(stage: &mut Stage<'_>) -> Done {
+    let repository = stage.repository("a")?;
+    let (new, end) = (&stage.material.gap, stage.material.gap_end);
+    let is_there = |pages: &neon_pagestore::PageStore| pages.get(new.id).is_ok_and(|made| made.end() == end);
+    if !is_there(repository.pages()) {
+        if repository.pages().contains(new.id) {
+            // What a dead process left; a user's next attempt draws another name.
+            repository.pages().remove(new.id)?;
+        }
+        let new = NewTimeline {
+            writer: stage.writer("a"),
+            ..new.clone()
+        };
+        let source = import::inspect(&stage.material.gap_directory).expect("it was stopped");
+        repository.pages().resync(new, &source, &mut |_, _| true)?;
+    }
+    stage.acknowledge("a", stage.material.gap.id, end);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use neon_pagestore::{NewTimeline, import};
 use neon_repo::Repository;
 use neon_repo::api::{Existing, Init, Quiet, Request, Response, Role};
 use neon_tests_kit::{Output, TestPostgres};
@@ -73,7 +74,14 @@ pub struct Material {
     pub original: Arc<Repository>,
     pub main: Strand,
     pub dev: Strand,
+    /// What the stopped data directory of main, whose WAL nobody has, is taken in as.
+    pub gap: NewTimeline,
+    pub gap_directory: PathBuf,
+    pub gap_end: Lsn,
 }
+
+/// Where the branch of a directory with a gap leaves main, in hundredths.
+pub const GAP_AT: u64 = 55;
 
 const ON_MAIN: &str = "create table t (id int primary key, word text, pad text) with (fillfactor = 60);
     insert into t select n, 'word ' || n, repeat(md5(n::text), 4) from generate_series(1, 3000) n;
@@ -158,11 +166,39 @@ impl Material {
             branch: None,
             all: true,
         });
+        let main = Strand::of(&original, "main");
+        let gap = NewTimeline {
+            id: TimelineId([0x9a; 16]),
+            ancestor: Position {
+                timeline: main.timeline,
+                lsn: main.at(GAP_AT),
+            },
+            tli: main.tli + 1,
+            writer: original.pages().get(main.timeline).expect("it opens").state().writer,
+            branch: Some("gap".into()),
+            provisional: false,
+        };
+        let gap_directory = home.join(".neon/endpoints/main/pgdata");
+        let source = import::inspect(&gap_directory).expect("it was stopped");
+        let taken = original.pages().resync(gap.clone(), &source, &mut |_, _| true);
         Material {
             pgdata,
-            main: Strand::of(&original, "main"),
             dev: Strand::of(&original, "dev"),
+            gap_end: taken.expect("it is ahead").end(),
+            main,
+            gap,
+            gap_directory,
             original,
         }
+    }
+
+    /// Returns the positions of a timeline that can be read up to an acknowledged one.
+    pub fn positions(&self, timeline: TimelineId, acknowledged: Lsn) -> &[Lsn] {
+        let ends = match timeline {
+            id if id == self.main.timeline => &self.main.ends,
+            id if id == self.dev.timeline => &self.dev.ends,
+            _ => return std::slice::from_ref(&self.gap_end),
+        };
+        &ends[..ends.partition_point(|end| *end <= acknowledged)]
     }
 }

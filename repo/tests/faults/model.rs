@@ -130,14 +130,9 @@ pub fn check(
                 open.end()
             ));
         }
-        let strand = if *timeline == material.main.timeline {
-            &material.main
-        } else {
-            &material.dev
-        };
-        let known = strand.ends.partition_point(|end| end <= lsn) as u64;
+        let known = material.positions(*timeline, *lsn);
         for sample in 0..POSITIONS {
-            let lsn = strand.ends[usize::try_from(draw(seed, sample) % known).expect("few")];
+            let lsn = known[usize::try_from(draw(seed, sample) % known.len() as u64).expect("few")];
             if drops && open.readable().is_some_and(|readable| !readable.contains(lsn)) {
                 continue;
             }

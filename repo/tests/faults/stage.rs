@@ -174,4 +174,9 @@ impl<'a> Stage<'a> {
         let known = self.acknowledged.entry((name, timeline)).or_insert(lsn);
         *known = lsn.max(*known);
     }
+
+    /// Says that a timeline is not needed any more.
+    pub fn forget(&mut self, name: &'static str, timeline: TimelineId) {
+        self.acknowledged.remove(&(name, timeline));
+    }
 }
