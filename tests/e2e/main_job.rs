@@ -318,7 +318,7 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
         &branches[0],
         &[
             "name", "head", "commit", "timeline", "lsn", "parent", "fork_lsn", "endpoint", "port", "size",
-            "upstream", "tracking",
+            "upstream", "tracking", "damaged",
         ],
     );
     assert_eq!(
