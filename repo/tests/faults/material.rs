@@ -168,13 +168,21 @@ impl Material {
         });
         let main = Strand::of(&original, "main");
         let gap = NewTimeline {
-            id: TimelineId([0x9a; 16]),
+            // The number of a fork follows from its id: this one's is the next.
+            id: TimelineId([
+                0, 0, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a, 0x9a,
+            ]),
             ancestor: Position {
                 timeline: main.timeline,
                 lsn: main.at(GAP_AT),
             },
             tli: main.tli + 1,
-            writer: original.pages().get(main.timeline).expect("it opens").state().writer,
+            writer: original
+                .pages()
+                .get(main.timeline)
+                .expect("it opens")
+                .state()
+                .writer,
             branch: Some("gap".into()),
             provisional: false,
         };

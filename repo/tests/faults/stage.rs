@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use neon_objects::WriterKey;
 use neon_pagestore::Timeline;
 use neon_repo::api::{ApiError, Caller, Quiet, Request, Response};
 use neon_repo::neighbours::Alone;
 use neon_repo::world::{Boot, World};
 use neon_repo::{OpenOptions, Repository};
 use neon_tests_kit::TestPostgres;
-use neon_types::{Lsn, RepoId, TimelineId, with_causes};
+use neon_types::{Lsn, ObjectId, RepoId, TimelineId, with_causes};
 
 use crate::material::{MAJOR, Material};
 
@@ -164,10 +165,12 @@ impl<'a> Stage<'a> {
     pub fn writer(&self, name: &str) -> RepoId {
         let text =
             std::fs::read_to_string(self.neon_dir(name).join("instance")).expect("an opened repository");
-        text.split(' ')
+        let seed: ObjectId = text
+            .split(' ')
             .next()
-            .and_then(|id| id.parse().ok())
-            .expect("a writer")
+            .and_then(|seed| seed.parse().ok())
+            .expect("the seed of a key");
+        WriterKey::from_seed(&seed.to_bytes()).id()
     }
 
     pub fn acknowledge(&mut self, name: &'static str, timeline: TimelineId, lsn: Lsn) {
