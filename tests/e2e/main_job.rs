@@ -338,6 +338,7 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
             "endpoints",
             "branches",
             "size",
+            "aside",
         ],
     );
     assert_keys(
