@@ -78,14 +78,9 @@ pub enum ComputeError {
     /// A setting that we pin was given.
     #[error("setting '{0}' is pinned and cannot be given")]
     PinnedSetting(String),
-    /// The path of the Unix socket is longer than the system takes.
-    #[error("the socket path {} is too long ({} bytes, at most {max})", path.display(), path.as_os_str().len())]
-    SocketPath {
-        /// The socket's path.
-        path: PathBuf,
-        /// The limit in bytes.
-        max: usize,
-    },
+    /// The directory of the Unix socket has a path that is longer than the system takes.
+    #[error("the path of the socket directory {} is too long for a socket", .0.display())]
+    SocketPath(PathBuf),
     /// Another program listens on the port.
     #[error("port {0} is taken")]
     PortTaken(u16),

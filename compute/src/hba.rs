@@ -13,6 +13,12 @@ host    all          all   127.0.0.1/32   scram-sha-256
 host    replication  all   127.0.0.1/32   scram-sha-256
 ";
 
+/// Name of the file that takes the place of the cluster's own `pg_ident.conf`, which our rules do not ask.
+pub const IDENT_NAME: &str = "neon.ident.conf";
+
+/// Its contents.
+pub const IDENT_TEXT: &str = "# Written by neon: neon.hba.conf uses no maps.\n";
+
 /// A `pg_hba.conf` for an exported directory that has none of its own.
 pub const DEFAULT: &str = "\
 # Written by neon: this cluster came without a pg_hba.conf.

@@ -16,7 +16,7 @@ pub struct InitOptions {
     pub locale: String,
     /// Encoding of the template databases.
     pub encoding: String,
-    /// Password of the superuser, for logins over TCP.
+    /// Password of the superuser for logins over TCP, or a verifier of it.
     pub password: Option<String>,
 }
 

@@ -22,14 +22,14 @@ mod process;
 mod reuse;
 mod salvage;
 pub mod settings;
+pub mod socket;
 mod source;
 mod stamp;
 mod timeline_source;
 mod witness;
 
 pub use directory::{
-    Boot, Built, DataDirectory, Prepared, Progress, Purpose, carry_configuration, configuration_files,
-    read_control,
+    Boot, Built, DataDirectory, LocalSettings, Prepared, Progress, Purpose, carry_configuration, read_control,
 };
 pub use environment::ServerEnvironment;
 pub use error::{BoxError, ComputeError, Result, Unbuildable};
@@ -39,7 +39,7 @@ pub use installation::{
     Found, Installation, NotFound, SearchPath, Searched, find_client, parse_version, refuse_root,
 };
 pub use pid_file::{PidFile, SharedMemory};
-pub use postmaster::{Adoption, FIRST_PORT, Postmaster, Start, Stopped, free_port};
+pub use postmaster::{Adoption, FIRST_PORT, Postmaster, Start, Stopped, free_port, socket_name};
 pub use process::{Killed, is_in_use, kill_everything};
 pub use reuse::{Evidence, RebuildReason, Reuse, decide};
 pub use salvage::{Salvaged, salvage, whole_records};

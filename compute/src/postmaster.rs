@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +20,7 @@ use crate::installation::{Installation, refuse_root};
 use crate::pid_file::PidFile;
 use crate::process::{self, Identity, Process};
 use crate::settings::Pinned;
+use crate::socket;
 
 /// The first port that is tried.
 pub const FIRST_PORT: u16 = 55432;
@@ -179,7 +179,7 @@ impl Postmaster {
             }
             let ready =
                 PidFile::read(&self.pgdata)?.is_some_and(|file| file.pid == self.process.pid && file.ready);
-            if ready && UnixStream::connect(self.socket()).is_ok() {
+            if ready && socket::connect(&self.socket()).is_ok() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -228,6 +228,11 @@ impl Postmaster {
         killed.map(|_| Stopped::Killed)
     }
 
+    /// Makes it read its configuration files again.
+    pub fn reload(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     /// Waits until it has ended; false when `patience` is over.
     pub fn wait_end(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -273,7 +278,7 @@ impl Postmaster {
             child: None,
             pgdata: pgdata.to_owned(),
             port,
-            socket_dir,
+            socket_dir: seen_from(pgdata, &socket_dir),
             log: log.to_owned(),
             log_start: 0,
         }))
@@ -301,7 +306,7 @@ impl Postmaster {
 
     /// Returns the path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.socket_dir.join(format!(".s.PGSQL.{}", self.port))
+        self.socket_dir.join(socket_name(self.port))
     }
 
     /// Returns the last lines that it logged since it was started.
@@ -325,6 +330,14 @@ impl Postmaster {
     }
 }
 
+/// Returns a directory that a server names from its own, `../socket`.
+fn seen_from(pgdata: &Path, directory: &Path) -> PathBuf {
+    match (directory.strip_prefix(".."), pgdata.parent()) {
+        (Ok(beside), Some(parent)) => parent.join(beside),
+        _ => pgdata.join(directory),
+    }
+}
+
 /// Returns true when nothing listens on the port of 127.0.0.1.
 fn is_free(port: u16) -> bool {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
@@ -340,16 +353,12 @@ pub fn free_port(reserved: impl Fn(u16) -> bool) -> Option<u16> {
 
 /// Makes the directory of the socket, and removes what a dead server left there.
 fn prepare_socket_dir(directory: &Path, port: u16) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(ComputeError::io("create", directory))?;
-    let socket = directory.join(format!(".s.PGSQL.{port}"));
-    if UnixStream::connect(&socket).is_ok() {
+    socket::make_directory(directory).map_err(ComputeError::io("make ours", directory))?;
+    let socket = directory.join(socket_name(port));
+    if socket::connect(&socket).is_ok() {
         return Err(ComputeError::PortTaken(port));
     }
-    for stale in [socket, directory.join(format!(".s.PGSQL.{port}.lock"))] {
+    for stale in [directory.join(format!("{}.lock", socket_name(port))), socket] {
         match fs::remove_file(&stale) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ComputeError::io("remove", &stale)(error));
@@ -358,6 +367,11 @@ fn prepare_socket_dir(directory: &Path, port: u16) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the name of Postgres' socket.
+pub fn socket_name(port: u16) -> String {
+    format!(".s.PGSQL.{port}")
 }
 
 fn log_tail(path: &Path, from: u64) -> io::Result<String> {
@@ -387,6 +401,16 @@ mod tests {
         assert!(!is_free(port));
         let free = free_port(|port| port < FIRST_PORT + 3).expect("some port is free");
         assert!(free >= FIRST_PORT + 3);
+    }
+
+    #[test]
+    fn a_socket_beside_the_directory_moves_with_it() {
+        let pgdata = Path::new("/new/endpoints/main/pgdata");
+        assert_eq!(
+            seen_from(pgdata, Path::new("../socket")),
+            Path::new("/new/endpoints/main/socket")
+        );
+        assert_eq!(seen_from(pgdata, Path::new("/run/x")), Path::new("/run/x"));
     }
 
     #[test]

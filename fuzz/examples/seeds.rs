@@ -276,6 +276,12 @@ fn formats(corpus: &mut Corpus, root: &Path) -> Result<()> {
         "config",
         b"\x01[origins.cloud]\nuri = \"postgresql://a@b/shop\"\n[branches.main]\norigin = \"cloud\"\nbranch = \"main\"\n",
     )?;
+    let configuration = [
+        b"\x03work_mem = 5MB # why\ninclude 'more.conf'\ninclude_dir conf.d\nshared_preload_libraries = 'pg_cron, auto_explain'\n".as_slice(),
+        b"a.b = 'it''s \\101'\nssl_cert_file = '/etc/x'\nArchive_Mode on\n",
+        b"local all all peer\nhost all \"a b\" 10.0.0.0/8 scram-sha-256 map=x\nlocal all @file trust\n",
+    ];
+    corpus.add("settings", &configuration.join(&0xFF))?;
     corpus.add("files", b"\x011\t0/3000000\tno recovery target specified\n")?;
     corpus.add("files", b"\x01pg_tblspc/1663/PG_17_202406281/5/16384_vm.1")?;
     let pieces: [&[u8]; 9] = [

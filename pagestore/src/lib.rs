@@ -10,7 +10,7 @@ pub mod import;
 pub mod ingest;
 pub mod items;
 mod page_delta;
-pub mod significance;
+mod significance;
 
 mod boundaries;
 mod compact;

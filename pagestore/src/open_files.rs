@@ -153,7 +153,8 @@ mod tests {
         get(0);
         assert_eq!(opened.get(), 21);
         files.forget_below(directory.path());
-        assert_eq!((files.kept().files.len(), files.kept().order.len()), (0, 0));
+        let kept = files.kept();
+        assert_eq!((kept.files.len(), kept.order.len()), (0, 0));
     }
 
     #[test]

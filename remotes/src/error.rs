@@ -23,6 +23,14 @@ pub enum LocalError {
         /// Which branch.
         branch: String,
     },
+    /// Both sides have set something, and the branch would lose what it has.
+    #[error("branch '{branch}' has settings of its own: {}", names.join(", "))]
+    Settings {
+        /// Which branch.
+        branch: String,
+        /// What it has set.
+        names: Vec<String>,
+    },
     /// Bytes do not have the BLAKE3 that names them.
     #[error("object {id} is damaged: {reason}")]
     Damaged {
@@ -172,6 +180,7 @@ impl From<LocalError> for RemoteError {
         match error {
             LocalError::Moved { branch, now } => Refusal::Moved { branch, head: now }.into(),
             LocalError::EndpointRuns { branch } => Refusal::EndpointRuns { branch }.into(),
+            LocalError::Settings { branch, names } => Refusal::Settings { branch, names }.into(),
             LocalError::Limit(what) => Refusal::Limit { what }.into(),
             LocalError::NotReadable { position, missing } => {
                 Refusal::NotReadable { position, missing }.into()

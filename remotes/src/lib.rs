@@ -33,6 +33,7 @@ pub mod uri;
 pub mod wire;
 
 pub use command::Command;
+pub use decide::Direction;
 pub use error::{LocalError, NAME_HINT, RemoteError};
 pub use meter::Meter;
 pub use names::Skipped;

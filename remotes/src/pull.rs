@@ -219,7 +219,8 @@ async fn pull(
                     branch: request.into.clone(),
                     expect: outcome.before,
                     new: theirs.id,
-                    why: if request.force { "pull (forced)" } else { "pull" },
+                    direction: Direction::Pull,
+                    force: request.force,
                     who: talk.options.who.clone(),
                 };
                 outcome.motion = talk

@@ -107,6 +107,13 @@ pub enum Refusal {
         /// What is wrong.
         what: String,
     },
+    /// Both sides have set something since their histories parted.
+    Settings {
+        /// Name of the branch there.
+        branch: String,
+        /// What the branch there has set.
+        names: Vec<String>,
+    },
     /// The other side serves this repository for reading only, or to nobody of this name.
     NotAllowed {
         /// Why.
@@ -140,6 +147,9 @@ impl Refusal {
             }
             Refusal::Contradiction { .. } => {
                 "'neon fsck' checks the repository that it came from; only the repository that made a timeline extends it".to_owned()
+            }
+            Refusal::Settings { .. } => {
+                "pull first; where both sides set the same, ALTER SYSTEM makes it equal; or --force to drop what is set there".to_owned()
             }
             Refusal::Limit { .. } => "send less, or ask whoever runs the other side to allow more".to_owned(),
             Refusal::NotAllowed { .. } => String::new(),
@@ -206,6 +216,13 @@ impl fmt::Display for Refusal {
             }
             Refusal::Limit { what } => write!(f, "{what}"),
             Refusal::Contradiction { what } => write!(f, "this history is not taken in: {what}"),
+            Refusal::Settings { branch, names } => {
+                write!(
+                    f,
+                    "branch '{branch}' has settings there that are not here: {}",
+                    names.join(", ")
+                )
+            }
             Refusal::NotAllowed { reason } => write!(f, "{reason}"),
         }
     }

@@ -182,7 +182,8 @@ async fn push(
             branch,
             expect: before,
             new: id,
-            why: if flags.force { "push (forced)" } else { "push" },
+            direction: Direction::Push,
+            force: flags.force,
             who: talk.options.who.clone(),
         };
         let gate = talk.options.gate.clone();

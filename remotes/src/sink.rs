@@ -5,6 +5,7 @@ use std::sync::Arc;
 use neon_objects::Commit;
 use neon_types::{CommitId, Lsn};
 
+use crate::decide::Direction;
 use crate::{Acceptance, Catalog, LocalError, Meter, Part, Possession, Step, TimelineFacts};
 
 /// Moves a branch by compare-and-swap.
@@ -16,10 +17,24 @@ pub struct BranchMove {
     pub expect: Option<CommitId>,
     /// Where it goes. The commit and everything below it is here and readable.
     pub new: CommitId,
-    /// For the reflog: `push`, `push (forced)`, `pull`...
-    pub why: &'static str,
+    /// Who asked for it.
+    pub direction: Direction,
+    /// Something may be dropped.
+    pub force: bool,
     /// For the reflog, who moves it: `Name <mail>`; none: whoever runs this program.
     pub who: Option<Arc<str>>,
+}
+
+impl BranchMove {
+    /// Returns what the reflog says of it.
+    pub fn why(&self) -> &'static str {
+        match (self.direction, self.force) {
+            (Direction::Push, false) => "push",
+            (Direction::Push, true) => "push (forced)",
+            (Direction::Pull, false) => "pull",
+            (Direction::Pull, true) => "pull (forced)",
+        }
+    }
 }
 
 /// The repository that receives.
@@ -50,7 +65,8 @@ pub trait Sink: Catalog {
     /// is not what was claimed, [`LocalError::Stopped`].
     fn accept(&self, acceptance: &Acceptance, meter: &Meter) -> Result<(), LocalError>;
 
-    /// Moves a branch. Errors: [`LocalError::Moved`] when it is not where it must be, [`LocalError::EndpointRuns`].
+    /// Moves a branch. What our own branch has set stays set in a pull. Errors: [`LocalError::Moved`] when it is not where it must be,
+    /// [`LocalError::EndpointRuns`], [`LocalError::Settings`].
     fn move_branch(&self, step: &BranchMove) -> Result<(), LocalError>;
 }
 

@@ -160,6 +160,7 @@ impl Repository {
         let (target, mut notes) = self.resolve_current(rev)?;
         let (id, made_commit) = self.commit_of(&target, &format!("branch {name}"))?;
         notes.extend(target.notes.iter().cloned());
+        notes.extend(self.slots_of(rev)?);
         notes.extend(self.namesakes(&new_ref)?);
         self.move_refs(
             &[RefEdit {

@@ -7,6 +7,7 @@ use crate::api;
 use crate::error::{RepoError, Result};
 use crate::history::{Place, is_significant_after};
 use crate::repository::{Repository, branch_ref};
+use crate::settings::Uncommitted;
 
 impl Repository {
     /// Commits the durable end of a branch. Without transactions since its head there is nothing to commit, unless a message is
@@ -56,6 +57,11 @@ impl Repository {
             }
         };
         let now = self.commit(commit)?;
+        if notes.is_empty() && now.position == head.position {
+            notes.push(
+                "no transaction since the last commit: this one has the settings that changed".to_owned(),
+            );
+        }
         Ok(api::Moved {
             name: branch,
             commit,
@@ -66,8 +72,8 @@ impl Repository {
         })
     }
 
-    /// Commits the tail of a branch up to `place` and moves the branch there, when a transaction is in it (law 3). Returns the
-    /// commit, nothing when the tail is housekeeping.
+    /// Commits the tail of a branch up to `place` and moves the branch there, when a transaction is in it (law 3); where only settings changed,
+    /// at the place of its head. Returns the commit, nothing when the tail is housekeeping.
     pub(crate) fn commit_tail(
         &self,
         branch: &str,
@@ -76,26 +82,32 @@ impl Repository {
         author: Option<&str>,
     ) -> Result<Option<CommitId>> {
         let (head_id, head) = self.head_of(branch)?;
-        if place.lsn <= head.position.lsn {
+        let history = place.lsn > head.position.lsn && self.is_history(branch, place, &head)?;
+        let uncommitted = self.uncommitted_settings(branch, &head)?;
+        if !history && uncommitted.is_none() {
             return Ok(None);
         }
-        if !self.is_history(branch, place, &head)? {
-            return Ok(None);
-        }
-        let timeline = self.timeline(place.position().timeline)?;
-        let (environment, settings) = self.endpoint_environment(branch, &head)?;
-        let message = message.map_or_else(|| format!("changes on {branch}"), str::to_owned);
+        let what = if history { "changes" } else { "settings" };
+        let place = if history { place.clone() } else { Place::of(&head) };
         let commit = self.make_commit(
-            place,
+            &place,
             Some((head_id, &head)),
-            environment,
-            settings,
+            self.endpoint_environment(branch, &head)?,
+            uncommitted
+                .as_ref()
+                .map_or_else(|| head.settings.clone(), Uncommitted::text),
             self.author(author)?,
-            message,
+            message.map_or_else(|| format!("{what} on {branch}"), str::to_owned),
         )?;
-        // From here on the timeline is history: it outlives its data directory.
-        timeline.update_state(|state| state.provisional = false)?;
+        if history {
+            // From here on the timeline is history: it outlives its data directory.
+            let timeline = self.timeline(place.position().timeline)?;
+            timeline.update_state(|state| state.provisional = false)?;
+        }
         self.move_branch(branch, Some(head_id), commit, "commit")?;
+        if let Some(uncommitted) = &uncommitted {
+            self.settle_settings(branch, uncommitted)?;
+        }
         Ok(Some(commit))
     }
 
@@ -103,7 +115,7 @@ impl Repository {
     pub(crate) fn is_history(&self, branch: &str, place: &Place, head: &Commit) -> Result<bool> {
         let timeline = self.timeline(place.position().timeline)?;
         let since = head.position.lsn.max(self.housekeeping_end(branch)?);
-        is_significant_after(&timeline, since)
+        Ok(is_significant_after(&timeline, since))
     }
 
     /// Moves a branch by compare-and-swap.

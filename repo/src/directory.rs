@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use neon_compute::settings::{EndpointSettings, pin_directory};
+use neon_compute::conf::{Settings, on_one_line};
+use neon_compute::settings::{EndpointSettings, SwitchedOff, pin_directory};
 use neon_compute::{
     Adoption, Boot, ComputeError, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped,
     TimelineSource, find_client,
@@ -16,11 +17,12 @@ use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
 use neon_types::Lsn;
 
-use crate::api::{ApiError, Caller, Progress, ProgressSink};
+use crate::api::{ApiError, Caller, Progress, ProgressSink, Role};
 use crate::aside::kept_remark;
 use crate::endpoint::{directory_of, pgdata_of};
 use crate::error::{RepoError, Result};
 use crate::history::Place;
+use crate::not_wal;
 use crate::receiver::SLOT;
 use crate::repository::Repository;
 use crate::tli;
@@ -43,6 +45,8 @@ pub(crate) struct Run {
     pub autovacuum: bool,
     /// A standby that nobody feeds.
     pub read_only: bool,
+    /// What it may do.
+    pub role: Role,
 }
 
 /// A Postgres that came up.
@@ -143,6 +147,10 @@ impl Repository {
         std::fs::create_dir_all(directory_of(&self.neon_dir, name))
             .map_err(RepoError::io("create", directory_of(&self.neon_dir, name)))?;
         let source = TimelineSource::new(Arc::clone(timeline), lsn);
+        let boot = &Boot {
+            settings: Some(Settings::read(settings)),
+            ..boot.clone()
+        };
         let built = report(progress, |tell| {
             DataDirectory::build(&source, &pgdata, boot, tell)
         });
@@ -154,15 +162,13 @@ impl Repository {
         if aside.exists() {
             // It goes when the new one has been stopped properly (law 8): until then it is the last witness of what died in it.
             neon_compute::carry_configuration(&aside, &pgdata)?;
-        } else if !settings.is_empty() {
-            neon_objects::durable::replace(&pgdata.join("postgresql.auto.conf"), settings.as_bytes(), 0o600)?;
         }
-        notes.extend(
-            built
-                .switched_off
-                .iter()
-                .map(|off| format!("{} = {} is not used here", off.name, off.configured)),
-        );
+        let mut notes = told(built.switched_off.iter().map(not_taken_over));
+        notes.extend(told(
+            built.left_out.iter().map(|line| format!("left out: {line}")),
+        ));
+        notes.extend(not_wal::unlogged(built.unlogged));
+        notes.extend(not_wal::slots(&aside));
         if boot.purpose == Purpose::ReadOnly && !built.prepared.is_empty() {
             notes.push(format!(
                 "{} prepared transactions wait here; a read-only endpoint does not list them",
@@ -189,6 +195,7 @@ impl Repository {
             tcp: true,
             autovacuum: run.autovacuum,
             read_only: run.read_only,
+            act_as_primary: run.role == Role::Primary,
             preload_allowed: Vec::new(),
             extra: self.config()?.postgres_settings()?,
         };
@@ -217,11 +224,14 @@ impl Repository {
             let _ = postmaster.stop_now(STOP_PATIENCE);
             return Err(error);
         }
-        let notes = pinned
-            .switched_off
-            .iter()
-            .map(|off| format!("{} = {} is switched off on a branch", off.name, off.configured))
-            .collect();
+        let notes = told(pinned.switched_off.iter().map(|off| {
+            format!(
+                "{} = {} is switched off: {}",
+                off.name,
+                on_one_line(&off.configured),
+                off.why
+            )
+        }));
         let pid = u32::try_from(postmaster.pid()).unwrap_or_default();
         self.endpoints.postmasters().insert(name.to_owned(), postmaster);
         Ok(Started {
@@ -253,8 +263,26 @@ impl Repository {
             history: history_of(path),
             purpose: Purpose::ReadWrite,
             slot: Some(SLOT.to_owned()),
+            settings: None,
         }
     }
+}
+
+/// Says what of a configuration does not hold in a directory.
+pub(crate) fn not_taken_over(off: &SwitchedOff) -> String {
+    let configured = on_one_line(&off.configured);
+    format!("{} = {configured} is not taken over: {}", off.name, off.why)
+}
+
+/// Returns the first of many remarks, and how many more there are.
+pub(crate) fn told(remarks: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    const SHOWN: usize = 20;
+    let more = remarks.len().saturating_sub(SHOWN);
+    let mut told: Vec<String> = remarks.take(SHOWN).collect();
+    if more > 0 {
+        told.push(format!("and {more} more of this kind"));
+    }
+    told
 }
 
 /// Waits until a server accepts connections, as long as somebody waits for that.

@@ -217,9 +217,6 @@ pub enum RepoError {
     /// The daemon of a repository on this machine.
     #[error("{0}")]
     Neighbour(ApiError),
-    /// The endpoint's Postgres answered an error.
-    #[error("the endpoint's Postgres refused")]
-    Sql(#[from] tokio_postgres::Error),
     /// The operating system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -389,7 +386,6 @@ impl RepoError {
             }
             RepoError::Remote(_) => "remote",
             RepoError::Neighbour(_) => "neighbour",
-            RepoError::Sql(_) => "sql",
             RepoError::Io { .. } => "io",
             RepoError::Refused { .. } => "refused",
         }
@@ -564,6 +560,9 @@ fn import_hint(error: &ImportError) -> Option<String> {
             "name the directory that holds PG_VERSION and global/pg_control"
         }
         ImportError::NotOwned { .. } => "run the command as the user who owns it",
+        ImportError::UnknownFiles { .. } => {
+            "put the files themselves in the place of links; move away what DROP DATABASE left"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

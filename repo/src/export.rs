@@ -4,10 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use neon_compute::TimelineSource;
+use neon_compute::conf::{Settings, Why, on_one_line, quoted};
+use neon_compute::settings::SwitchedOff;
 
 use crate::api::{Exported, ProgressSink};
-use crate::directory::report;
+use crate::catalog::Access;
+use crate::directory::{report, told};
 use crate::error::{RepoError, Result};
+use crate::not_wal;
 use crate::repository::Repository;
 
 impl Repository {
@@ -31,14 +35,19 @@ impl Repository {
         let (tli, history) = self.number_of_its_own(&target.place, "exported by neon")?;
         let source = TimelineSource::new(Arc::clone(&timeline), position.lsn);
         let built = report(progress, |tell| {
-            neon_compute::export(&source, pgdata, tli, history, tell)
+            let settings = Some(Settings::read(&target.commit.settings));
+            neon_compute::export(&source, pgdata, tli, history, settings, tell)
         })?;
-        notes.extend(
-            built
-                .switched_off
-                .iter()
-                .map(|off| format!("{} = {} is switched off", off.name, off.configured)),
-        );
+        notes.extend(told(built.switched_off.iter().map(switched_off)));
+        notes.extend(told(
+            built.left_out.iter().map(|line| format!("left out: {line}")),
+        ));
+        notes.extend(not_wal::unlogged(built.unlogged));
+        notes.extend(self.slots_of(Some(rev))?);
+        let way = "to apply them: ALTER SYSTEM RESET max_logical_replication_workers, and a restart";
+        // Whoever cannot be logged in as has it exported for that.
+        let access = Access::read(&timeline, position.lsn).ok();
+        notes.extend(access.and_then(|access| not_wal::subscriptions(&access, way)));
         Ok(Exported {
             pgdata: pgdata.to_owned(),
             lsn: position.lsn,
@@ -47,4 +56,17 @@ impl Repository {
             notes,
         })
     }
+}
+
+/// Says what is off, and how it comes on.
+fn switched_off(off: &SwitchedOff) -> String {
+    let (name, value) = (&off.name, on_one_line(&quoted(&off.configured)));
+    let way = match off.why {
+        Why::Include => "write its lines into postgresql.conf".to_owned(),
+        Why::Unknown => format!("if this Postgres knows it: ALTER SYSTEM SET {name} = {value}"),
+        Why::Original | Why::Machine | Why::Library => {
+            format!("to have it: ALTER SYSTEM SET {name} = {value}")
+        }
+    };
+    format!("{name} = {value} is switched off: {}; {way}", off.why)
 }

@@ -38,7 +38,7 @@ impl FirstTransaction {
     pub(crate) fn look(&mut self, timeline: &Timeline) -> bool {
         let end = timeline.end();
         if !self.arrived && end > self.since {
-            self.arrived = is_significant_after(timeline, self.since).unwrap_or(true);
+            self.arrived = is_significant_after(timeline, self.since);
             // What was housekeeping is not looked at again.
             self.since = end;
         }

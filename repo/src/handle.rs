@@ -54,8 +54,13 @@ impl Repository {
         }
         let _exclusive = self.exclusive_unless_cancelled(progress)?;
         match request {
-            Request::Start { rev, port, existing } => self
-                .start(rev.as_deref(), port, existing, progress)
+            Request::Start {
+                rev,
+                port,
+                existing,
+                role,
+            } => self
+                .start(rev.as_deref(), port, existing, role, progress)
                 .map(Response::Endpoint),
             Request::Stop { branch, all } => self.stop(branch.as_deref(), all).map(Response::Stopped),
             Request::BranchCreate { name, rev } => {

@@ -1,11 +1,12 @@
 //! Lines of descent as this repository knows them: paths of timelines, what a branch reaches, commits that are made.
 
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use neon_objects::ancestry::{self, Line};
 use neon_objects::{Commit, Environment, Fork as Step, MAX_DIGESTS, WalDigest};
 use neon_pagestore::Timeline;
-use neon_types::{CommitId, Lsn, LsnRange, Position};
+use neon_types::{CommitId, Lsn, Position};
 
 use crate::error::Result;
 use crate::repository::Repository;
@@ -149,6 +150,20 @@ impl Repository {
         author: String,
         message: String,
     ) -> Result<CommitId> {
+        let commit = self.commit_at(place, parent, environment, settings, author, message)?;
+        Ok(self.objects.write_commit(&commit)?)
+    }
+
+    /// Returns the commit of a place that we can read, not written yet.
+    pub(crate) fn commit_at(
+        &self,
+        place: &Place,
+        parent: Option<(CommitId, &Commit)>,
+        environment: Environment,
+        settings: String,
+        author: String,
+        message: String,
+    ) -> Result<Commit> {
         let position = place.position();
         let timeline = self.timeline(position.timeline)?;
         let since = parent
@@ -159,7 +174,7 @@ impl Repository {
         if timeline.state().published_end < position.lsn {
             timeline.update_state(|state| state.published_end = state.published_end.max(position.lsn))?;
         }
-        let commit = Commit {
+        Ok(Commit {
             position,
             prev_record: timeline.record_at_or_before(position.lsn)?.start,
             path: place.path.clone(),
@@ -174,8 +189,37 @@ impl Repository {
             author,
             time: self.world().now(),
             message,
-        };
-        Ok(self.objects.write_commit(&commit)?)
+        })
+    }
+
+    /// Returns the newest commit that both descend from, as far as their parents are here; a commit descends from itself.
+    pub(crate) fn merge_base(&self, one: CommitId, other: CommitId) -> Result<Option<CommitId>> {
+        let mut seen: HashMap<CommitId, u8> = HashMap::new();
+        let mut open = BinaryHeap::new();
+        for (id, side) in [(one, 1), (other, 2)] {
+            *seen.entry(id).or_default() |= side;
+            let commit = self.commit(id)?;
+            open.push((commit.position.lsn, commit.time, id));
+        }
+        // Parents lie lower, or were made earlier at the same place: when a commit's turn comes, all who descend from it have had theirs.
+        while let Some((_, _, id)) = open.pop() {
+            let sides = seen.get(&id).copied().unwrap_or_default();
+            if sides == 3 {
+                return Ok(Some(id));
+            }
+            for parent in self.commit(id)?.parents {
+                if !self.objects.contains(parent.0) {
+                    continue;
+                }
+                let known = seen.entry(parent).or_default();
+                if *known == 0 {
+                    let commit = self.commit(parent)?;
+                    open.push((commit.position.lsn, commit.time, parent));
+                }
+                *known |= sides;
+            }
+        }
+        Ok(None)
     }
 
     /// Checks that retention has not dropped the pages of a place.
@@ -200,21 +244,6 @@ fn newest(mut digests: Vec<WalDigest>) -> Vec<WalDigest> {
 }
 
 /// Returns true when a record of the timeline that ends after `since` makes history.
-pub(crate) fn is_significant_after(timeline: &Timeline, since: Lsn) -> Result<bool> {
-    let range = LsnRange {
-        start: since.max(timeline.start()),
-        end: timeline.end(),
-    };
-    if range.is_empty() {
-        return Ok(false);
-    }
-    if timeline.wal_start() > range.start {
-        return Ok(true);
-    }
-    let mut found = false;
-    timeline.for_each_record(range, &mut |record, _, _| {
-        found = neon_pagestore::significance::is_significant(record);
-        !found
-    })?;
-    Ok(found)
+pub(crate) fn is_significant_after(timeline: &Timeline, since: Lsn) -> bool {
+    timeline.last_significant() > since.max(timeline.start())
 }

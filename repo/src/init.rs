@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use neon_compute::conf::Settings;
 use neon_compute::{InitOptions, Installation, ServerEnvironment};
 use neon_objects::owned::{self, Access, Owner};
 use neon_objects::{Environment, Expect, RefEdit, durable};
@@ -75,7 +76,6 @@ fn init_or_fail(
                 installation.version().major()
             ));
             let pgdata = unfinished.initdb();
-            let password = repository.password()?;
             let defaults = InitOptions::default();
             neon_compute::initdb(
                 &installation,
@@ -83,7 +83,7 @@ fn init_or_fail(
                 &InitOptions {
                     locale: request.locale.clone().unwrap_or(defaults.locale),
                     encoding: request.encoding.clone().unwrap_or(defaults.encoding),
-                    password: Some(password),
+                    password: Some(repository.verifier()?),
                 },
             )?;
             if progress.cancelled() {
@@ -102,7 +102,8 @@ fn init_or_fail(
         !progress.cancelled()
     })?;
     let environment = environment(&installation, &timeline.state());
-    let settings = fs::read_to_string(source.pgdata.join("postgresql.auto.conf")).unwrap_or_default();
+    let settings = Settings::read_file(&source.pgdata.join("postgresql.auto.conf"))?;
+    let settings = settings.unwrap_or_default().text();
     if request.from.is_none() {
         fs::remove_dir_all(&source.pgdata).map_err(RepoError::io("remove", &source.pgdata))?;
     }

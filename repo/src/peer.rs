@@ -377,6 +377,7 @@ impl Sink for Repository {
                 branch: step.branch.clone(),
             });
         }
+        let mut to = step.new;
         if now.is_some() {
             // An endpoint could have run and stopped since the decision was taken: what it committed is the branch's head then.
             if let Some(place) = self.take_in(&step.branch)? {
@@ -390,6 +391,7 @@ impl Sink for Repository {
                 });
             }
             let new = Repository::commit(self, step.new)?;
+            to = self.with_settings_kept(step, (head, &commit), (step.new, &new))?;
             if Place::of(&commit).normal() != Place::of(&new).normal() {
                 self.drop_tail(&step.branch)?;
             }
@@ -398,9 +400,9 @@ impl Sink for Repository {
         let edit = RefEdit {
             name,
             expect,
-            new: Some(step.new),
+            new: Some(to),
         };
-        self.move_refs_as(step.who.as_deref(), &[edit], step.why)?;
+        self.move_refs_as(step.who.as_deref(), &[edit], step.why())?;
         self.name_a_head(&step.branch)?;
         Ok(())
     }

@@ -1,52 +1,127 @@
 //! What we say to a running Postgres of ours, over its Unix socket.
+//!
+//! The database in it may be anybody's: what is said is as little as possible, in sessions that switch its code off
+//! ([`neon_transport::guarded`]). Names of roles and databases are read from pages ([`Access`]), signals are sent to processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use neon_compute::socket;
+use neon_pagestore::Timeline;
+use neon_postgres::PgVersion;
+use neon_transport::guarded::{Guarded, Login};
+use neon_transport::{Refusal, TransportError, sqlstate};
 use neon_types::Lsn;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio::net::UnixStream;
 
+use crate::catalog::Access;
+use crate::directory::running;
+use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
+use crate::repository::Repository;
 
-/// The superuser that `init` makes.
-pub const SUPERUSER: &str = "postgres";
+/// How often the flush position is looked at, and how long the WAL writer gets to reach what was inserted.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+const WAL_WRITER: u32 = 100;
+/// How long another name of the superuser, or of a database, may be on its way to us, in looks.
+const NAMES: u32 = 500;
 
-/// Connects over the Unix socket.
-pub async fn connect(socket_directory: &Path, port: u16) -> Result<Client> {
-    connect_to(socket_directory, port, "postgres").await
+/// Where an endpoint lets us in, and as whom.
+pub(crate) struct Door {
+    socket: PathBuf,
+    timeline: Arc<Timeline>,
+    /// The position of an endpoint that writes nothing; none: all that we have of its timeline.
+    at: Option<Lsn>,
 }
 
-/// Connects to a database over the Unix socket.
-pub async fn connect_to(socket_directory: &Path, port: u16, database: &str) -> Result<Client> {
-    let mut config = Config::new();
-    config
-        .host_path(socket_directory)
-        .port(port)
-        .user(SUPERUSER)
-        .dbname(database)
-        .application_name("neon");
-    config.connect_timeout(std::time::Duration::from_secs(10));
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
-
-/// Returns what functions say that return LSNs, asked in one message.
-async fn lsns<const N: usize>(client: &Client, functions: [&str; N]) -> Result<[Lsn; N]> {
-    let calls = functions.map(|function| format!("{function}()")).join(", ");
-    let answer = client.simple_query(&format!("SELECT {calls}")).await?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let mut found = [Lsn::INVALID; N];
-    for (column, lsn) in found.iter_mut().enumerate() {
-        let text = row.and_then(|row| row.get(column)).unwrap_or_default();
-        let said: Lsn = text.parse().map_err(|error: neon_types::ParseLsnError| {
-            RepoError::refused(error.to_string(), "report this")
-        })?;
-        *lsn = without_page_header(said);
+impl Repository {
+    /// Returns the way into a running endpoint.
+    pub(crate) fn door(&self, name: &str, file: &EndpointFile) -> Result<Door> {
+        let directory = self.socket_directory(name);
+        Ok(Door {
+            socket: directory.join(neon_compute::socket_name(file.port)),
+            timeline: self.timeline(file.timeline)?,
+            at: file.branch.is_none().then_some(file.built_at),
+        })
     }
-    Ok(found)
+}
+
+impl Door {
+    /// Returns who we are there, as far as its history is known here.
+    pub fn access(&self) -> Result<Access> {
+        Access::read(&self.timeline, self.at.unwrap_or_else(|| self.timeline.end()))
+    }
+
+    /// Returns the version of the server.
+    pub fn version(&self) -> PgVersion {
+        self.timeline.version()
+    }
+
+    /// Begins a session in a database that lets us in. Where the server knows neither the superuser nor the database by the names that we
+    /// have, those are on their way to us.
+    pub async fn enter(&self) -> Result<Guarded> {
+        let mut access = tokio::task::block_in_place(|| self.access())?;
+        let mut looks = 0;
+        loop {
+            match self.enter_database(&access, &access.database).await {
+                Err(RepoError::Transport(TransportError::Refused(refusal)))
+                    if looks < NAMES && is_about_names(&refusal) =>
+                {
+                    let known = access;
+                    access = loop {
+                        tokio::time::sleep(LOOK).await;
+                        looks += 1;
+                        let now = tokio::task::block_in_place(|| self.access())?;
+                        if now != known || looks >= NAMES {
+                            break now;
+                        }
+                    };
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Begins a session in a database.
+    pub async fn enter_database(&self, access: &Access, database: &str) -> Result<Guarded> {
+        let login = Login {
+            version: self.version().major(),
+            user: &access.superuser,
+            database,
+        };
+        Ok(Guarded::start(connect(&self.socket)?, login).await?)
+    }
+}
+
+fn is_about_names(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code.as_str(),
+        sqlstate::INVALID_AUTHORIZATION | sqlstate::UNKNOWN_DATABASE | sqlstate::OBJECT_NOT_IN_STATE
+    )
+}
+
+/// Connects to the socket of a server of ours.
+pub(crate) fn connect(path: &Path) -> Result<UnixStream> {
+    let failed = || RepoError::io("connect to", path);
+    let stream = socket::connect(path).map_err(failed())?;
+    stream.set_nonblocking(true).map_err(failed())?;
+    UnixStream::from_std(stream).map_err(failed())
+}
+
+/// Returns a position up to which everything acknowledged so far is flushed: the insert position as soon as it is flushed, the
+/// flush position when an open transaction keeps its last page back.
+pub(crate) async fn insert_lsn(door: &Door) -> Result<Lsn> {
+    let mut session = door.enter().await?;
+    let inserted = without_page_header(session.insert_lsn().await?);
+    let mut flushed = without_page_header(session.flush_lsn().await?);
+    for _ in 0..WAL_WRITER {
+        if flushed >= inserted {
+            return Ok(inserted);
+        }
+        tokio::time::sleep(LOOK).await;
+        flushed = without_page_header(session.flush_lsn().await?);
+    }
+    Ok(flushed)
 }
 
 /// Postgres names the place after a full page by what follows the next page's header; the record before ends at the page.
@@ -57,64 +132,57 @@ fn without_page_header(lsn: Lsn) -> Lsn {
     }
 }
 
-/// The function that says up to where WAL is on disk.
-const FLUSHED: &str = "pg_current_wal_flush_lsn";
-
-/// How often the flush position is looked at, and how long the WAL writer gets to reach what was inserted.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
-const WAL_WRITER: u32 = 100;
-
-/// Returns a position up to which everything acknowledged so far is flushed: the insert position as soon as it is flushed, the
-/// flush position when an open transaction keeps its last page back.
-pub async fn insert_lsn(socket_directory: &Path, port: u16) -> Result<Lsn> {
-    let client = connect(socket_directory, port).await?;
-    let [inserted, mut flushed] = lsns(&client, ["pg_current_wal_insert_lsn", FLUSHED]).await?;
-    for _ in 0..WAL_WRITER {
-        if flushed >= inserted {
-            return Ok(inserted);
-        }
-        tokio::time::sleep(LOOK).await;
-        [flushed] = lsns(&client, [FLUSHED]).await?;
-    }
-    Ok(flushed)
-}
-
-/// Returns true when `password` opens the endpoint over TCP.
-pub async fn password_works(port: u16, password: &str) -> bool {
-    let mut config = Config::new();
-    config
-        .host("127.0.0.1")
-        .port(port)
-        .user(SUPERUSER)
-        .dbname("postgres")
-        .password(password);
-    config.connect_timeout(std::time::Duration::from_secs(10));
-    match config.connect(NoTls).await {
-        Ok((client, connection)) => {
-            let driver = tokio::spawn(connection);
-            let answered = client.simple_query("SELECT 1").await.is_ok();
-            drop(client);
-            let _ = driver.await;
-            answered
-        }
-        Err(_) => false,
-    }
-}
-
 /// Sets the superuser's password to a verifier and returns where the WAL of that ends, flushed.
-pub async fn set_password(socket_directory: &Path, port: u16, verifier: &str) -> Result<Lsn> {
-    let client = connect(socket_directory, port).await?;
+pub(crate) async fn set_password(door: &Door, verifier: &str) -> Result<Lsn> {
+    let mut session = door.enter().await?;
     // A verifier is base64, '$' and ':'; it cannot end the literal.
-    client
-        .batch_execute(&format!("SET synchronous_commit = on; SET log_statement = none; ALTER ROLE {SUPERUSER} PASSWORD '{verifier}'"))
+    let role = quoted_name(&door.access()?.superuser);
+    session
+        .run(&format!("ALTER ROLE {role} PASSWORD '{verifier}'"))
         .await?;
-    let [flushed] = lsns(&client, [FLUSHED]).await?;
-    Ok(flushed)
+    Ok(without_page_header(session.flush_lsn().await?))
 }
 
-/// Turns autovacuum on, after the first transaction of a user (law 3).
-pub async fn reload(socket_directory: &Path, port: u16) -> Result<()> {
-    let client = connect(socket_directory, port).await?;
-    client.simple_query("SELECT pg_reload_conf()").await?;
-    Ok(())
+/// Returns a name as SQL takes it, whatever it holds.
+pub(crate) fn quoted_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Makes the server in a data directory read its configuration again: autovacuum comes on after the first transaction of a user (law 3).
+pub(crate) fn reload(pgdata: &Path) -> Result<()> {
+    match running(pgdata) {
+        Some(postmaster) => {
+            postmaster.reload();
+            Ok(())
+        }
+        None => Err(RepoError::refused(
+            format!("no server runs in {}", pgdata.display()),
+            "'neon status' shows what runs",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_end_their_quotes() {
+        assert_eq!(
+            quoted_name("a\"; DROP ROLE b; \""),
+            "\"a\"\"; DROP ROLE b; \"\"\""
+        );
+    }
+
+    #[test]
+    fn the_place_after_a_page_is_its_end() {
+        for (said, meant) in [
+            (8192 + 24, 8192),
+            (8192 + 40, 8192),
+            (8192 + 48, 8240),
+            (16384, 16384),
+        ] {
+            assert_eq!(without_page_header(Lsn(said)), Lsn(meant));
+        }
+    }
 }

@@ -12,9 +12,11 @@ use neon_transport::TransportError;
 use neon_transport::replication::{ConnectOptions, Event, Replication};
 use neon_types::{Lsn, with_causes};
 
+use crate::catalog::Access;
 use crate::compaction::Compactor;
 use crate::error::{RepoError, Result};
 use crate::first_transaction::{AGAIN, FirstTransaction};
+use crate::postgres;
 
 /// Name of the replication slot in every endpoint.
 pub const SLOT: &str = "neon";
@@ -39,6 +41,12 @@ pub struct Place {
     pub socket_directory: PathBuf,
     /// Port in the socket's name.
     pub port: u16,
+}
+
+impl Place {
+    fn socket(&self) -> PathBuf {
+        self.socket_directory.join(neon_compute::socket_name(self.port))
+    }
 }
 
 /// What the receiver tells those who wait.
@@ -213,9 +221,16 @@ impl Drop for Receiver {
     }
 }
 
-async fn connect(shared: &Shared, place: &Place) -> std::result::Result<Replication, TransportError> {
-    let options = ConnectOptions::unix(&place.socket_directory, place.port, "postgres");
-    let mut replication = Replication::connect(&options).await?;
+/// Opens a walsender connection, as the cluster's own superuser. Of the database, nothing runs in it.
+async fn open(shared: &Shared, place: &Place) -> Result<Replication> {
+    let timeline = &shared.timeline;
+    let superuser = tokio::task::block_in_place(|| Access::read(timeline, timeline.end()))?.superuser;
+    let options = ConnectOptions::unix(&place.socket_directory, place.port, superuser);
+    Ok(Replication::over(postgres::connect(&place.socket())?, &options).await?)
+}
+
+async fn connect(shared: &Shared, place: &Place) -> Result<Replication> {
+    let mut replication = open(shared, place).await?;
     replication.ensure_physical_slot(SLOT).await?;
     let began = Instant::now();
     loop {
@@ -225,7 +240,7 @@ async fn connect(shared: &Shared, place: &Place) -> std::result::Result<Replicat
             Err(TransportError::SlotInUse { .. }) if began.elapsed() < SLOT_WAIT => {
                 tokio::time::sleep(SLOT_RETRY).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
             Ok(()) => return Ok(replication),
         }
     }
@@ -248,7 +263,7 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
         let before = shared.durable();
         let replication = match connection.take() {
             Some(replication) => Ok(replication),
-            None => connect(&shared, &place).await.map_err(RepoError::from),
+            None => connect(&shared, &place).await,
         };
         let ended = match replication {
             Ok(replication) => receive(&shared, replication).await,
@@ -289,8 +304,7 @@ async fn receive_until_stopped(shared: Arc<Shared>, place: Place, first: Replica
 }
 
 fn place_answers(place: &Place) -> bool {
-    std::os::unix::net::UnixStream::connect(place.socket_directory.join(format!(".s.PGSQL.{}", place.port)))
-        .is_ok()
+    neon_compute::socket::connect(&place.socket()).is_ok()
 }
 
 /// Receives until the server ends the stream. Bytes are acknowledged once they are fsynced, not before.

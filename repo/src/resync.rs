@@ -4,7 +4,7 @@ use neon_pagestore::import;
 use neon_postgres::control::DbState;
 use neon_types::{CommitId, Lsn, Position};
 
-use crate::api::{Progress, ProgressSink};
+use crate::api::{Progress, ProgressSink, Role};
 use crate::directory::{Run, control_state, find_installation};
 use crate::endpoint::pgdata_of;
 use crate::endpoint_file::EndpointFile;
@@ -69,6 +69,7 @@ impl Repository {
             socket_directory: self.socket_directory(branch),
             autovacuum: false,
             read_only: false,
+            role: Role::Copy,
         };
         progress.note(&format!("Postgres recovers the data directory of {branch}"));
         self.run_postgres(branch, &installation, &run, progress)?;

@@ -11,14 +11,16 @@ use neon_pagestore::{NewTimeline, Timeline};
 use neon_postgres::control::DbState;
 use neon_types::{Lsn, Position, with_causes};
 
-use crate::api::{self, Existing, ProgressSink};
+use crate::api::{self, Existing, ProgressSink, Role};
 use crate::aside::has_all_of;
+use crate::catalog::Access;
 use crate::directory::{Run, control_bytes, control_state, find_installation, write_configuration};
 use crate::endpoint::{self, directory_of, pgdata_of, stamp_of};
 use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
 use crate::first_transaction::FirstTransaction;
 use crate::history::Place;
+use crate::not_wal;
 use crate::postgres;
 use crate::receiver::{self, Receiver};
 use crate::repository::Repository;
@@ -40,6 +42,7 @@ impl Repository {
         rev: Option<&str>,
         port: Option<u16>,
         existing: Existing,
+        role: Role,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         let revision = self.revision(rev)?;
@@ -50,13 +53,19 @@ impl Repository {
             return self.with_some_port(port, |port| {
                 // What was done is not done again on another port.
                 let existing = std::mem::take(&mut existing);
-                self.start_branch(branch, port, existing, progress)
+                self.start_branch(branch, port, existing, role, progress)
             });
         }
         if existing != Existing::Use {
             return Err(RepoError::refused(
                 "only a branch has a data directory that can be taken in or set aside",
                 "name a branch; a read-only endpoint is made anew: neon stop, then neon start",
+            ));
+        }
+        if role == Role::Primary {
+            return Err(RepoError::refused(
+                "only a branch acts as a primary: a position that is looked at writes nothing",
+                "name a branch, or make one there: neon branch NAME REV",
             ));
         }
         let (target, mut notes) = self.resolve_current(rev)?;
@@ -89,10 +98,11 @@ impl Repository {
         branch: &str,
         port: Option<u16>,
         existing: Existing,
+        role: Role,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         if let Some(pid) = self.endpoint_pid(branch) {
-            if existing != Existing::Use {
+            if existing != Existing::Use || role == Role::Primary {
                 return Err(RepoError::EndpointRuns(branch.to_owned()));
             }
             self.adopt(branch)?;
@@ -108,6 +118,7 @@ impl Repository {
             )],
         };
         if let Some(place) = self.take_in(branch)?
+            && place.lsn > self.head_of(branch)?.1.position.lsn
             && self.timeline(place.position().timeline)?.state().writer != self.writer()
         {
             // A copy: what the original had written goes on as history, on which a timeline of ours forks (law 1).
@@ -126,7 +137,7 @@ impl Repository {
         let tail = crate::history::is_significant_after(
             &timeline,
             head.position.lsn.max(self.housekeeping_end(branch)?),
-        )?;
+        );
         let shown = if tail { position.lsn } else { head.position.lsn };
         let port = self.choose_port(branch, port, known.as_ref())?;
         let boot_id = boot_id(self.world());
@@ -149,7 +160,11 @@ impl Repository {
             socket_directory: self.socket_directory(branch),
             autovacuum: !quiet,
             read_only: false,
+            role,
         };
+        if !matches!(reuse, Reuse::Rebuild(_)) {
+            notes.extend(self.follow_settings(branch, timeline.version(), &head.settings)?);
+        }
         match reuse {
             Reuse::AsIs => {}
             Reuse::RecoverInPlace => {
@@ -195,14 +210,20 @@ impl Repository {
         };
         passing("boot-after-start")?;
         notes.extend(started.notes);
+        if role == Role::Copy {
+            let way = "to apply them: neon stop, then neon start --act-as-primary";
+            let access = Access::read(&timeline, timeline.end())?;
+            notes.extend(not_wal::subscriptions(&access, way));
+        }
         let mut file = EndpointFile {
             pg_version_num: started.version_num,
             ..file
         };
         self.write_endpoint_file(branch, &file)?;
         self.receive(branch, &file, &timeline, quiet)?;
-        if let Some(end) = self.ensure_password(branch, port)? {
-            file.housekeeping_end = end;
+        if let Some(set) = self.ensure_password(branch, &file)? {
+            notes.push(set.note);
+            file.housekeeping_end = set.end;
             self.write_endpoint_file(branch, &file)?;
             // The receiver must not take our own transaction for a user's.
             self.receive(branch, &file, &timeline, quiet)?;
@@ -240,6 +261,7 @@ impl Repository {
             socket_directory: self.socket_directory(&name),
             autovacuum: false,
             read_only: true,
+            role: Role::Copy,
         };
         let (tli, history) = self.number_of_its_own(&target.place, "shown by neon")?;
         let boot = neon_compute::Boot {
@@ -247,6 +269,7 @@ impl Repository {
             history,
             purpose: Purpose::ReadOnly,
             slot: None,
+            settings: None,
         };
         notes.extend(self.build(
             &name,
@@ -381,11 +404,10 @@ impl Repository {
             .head_of(name)
             .map_or(timeline.start(), |(_, head)| head.position.lsn);
         let first = quiet.then(|| {
-            let (runtime, place) = (self.runtime.clone(), place.clone());
             let pgdata = pgdata_of(&self.neon_dir, name);
             FirstTransaction::new(known.max(file.housekeeping_end), move || {
                 write_configuration(&pgdata, true)?;
-                runtime.block_on(postgres::reload(&place.socket_directory, place.port))
+                postgres::reload(&pgdata)
             })
         });
         let receiver = Receiver::start(
@@ -607,32 +629,17 @@ impl Repository {
         let file = self
             .endpoint_file(name)?
             .ok_or_else(|| RepoError::NotRunning(name.to_owned()))?;
-        let socket_directory = self.socket_directory(name);
-        let password = self.password()?;
-        let tcp = file.branch.is_some()
-            || self
-                .runtime
-                .block_on(postgres::password_works(file.port, &password));
-        let uri = if tcp {
-            format!(
-                "postgresql://{}:{password}@127.0.0.1:{}/postgres",
-                postgres::SUPERUSER,
-                file.port
-            )
-        } else {
-            // A position from before this repository set the password: only the socket lets us in.
-            let directory = percent_encode(&socket_directory.to_string_lossy());
-            format!(
-                "postgresql://{}@{directory}:{}/postgres",
-                postgres::SUPERUSER,
-                file.port
-            )
-        };
+        let access = self.door(name, &file)?.access()?;
+        let (uri, remark) = self.login(name, &file, &access)?;
+        let mut notes = notes;
+        notes.extend(remark);
         Ok(api::Endpoint {
             name: name.to_owned(),
             uri,
+            user: access.superuser,
+            database: access.database,
             port: file.port,
-            socket_directory,
+            socket_directory: self.socket_directory(name),
             read_only: file.branch.is_none(),
             already_running,
             pid,
@@ -644,27 +651,6 @@ impl Repository {
             },
             notes,
         })
-    }
-
-    /// Makes the endpoint's superuser known to have the repository's password. Returns where the WAL of that ends; nothing when
-    /// it was so already.
-    fn ensure_password(&self, name: &str, port: u16) -> Result<Option<Lsn>> {
-        let password = self.password()?;
-        if self.runtime.block_on(postgres::password_works(port, &password)) {
-            return Ok(None);
-        }
-        let verifier = neon_transport::scram::make_verifier(
-            &password,
-            &self.world().random(),
-            neon_transport::scram::DEFAULT_ITERATIONS,
-        )
-        .map_err(|error| RepoError::refused(error.to_string(), "remove .neon/password to draw another"))?;
-        let end = self.runtime.block_on(postgres::set_password(
-            &self.socket_directory(name),
-            port,
-            &verifier,
-        ))?;
-        Ok(Some(end))
     }
 
     /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from [`FIRST_PORT`].
@@ -704,10 +690,9 @@ impl Repository {
             })
     }
 
-    /// Returns the directory of an endpoint's socket: its own when the path is short enough for a socket's name, else one below
-    /// the runtime directory that only its owner enters.
+    /// Returns the directory of an endpoint's socket, which only its owner enters.
     pub(crate) fn socket_directory(&self, name: &str) -> PathBuf {
-        crate::sockets::directory(&directory_of(&self.neon_dir, name))
+        directory_of(&self.neon_dir, name).join("socket")
     }
 }
 
@@ -722,15 +707,4 @@ fn port_is_free(port: u16) -> bool {
 
 fn boot_id(world: &dyn world::World) -> String {
     neon_types::RepoId(world.random()).to_string()
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

@@ -48,7 +48,7 @@ impl Repository {
 }
 
 fn daemon_pid(neon_dir: &Path) -> Option<u32> {
-    std::os::unix::net::UnixStream::connect(crate::sockets::daemon(neon_dir)).ok()?;
+    crate::sockets::connect(&crate::sockets::daemon(neon_dir)).ok()?;
     fs::read_to_string(neon_dir.join("neon.pid"))
         .ok()?
         .trim()

@@ -19,7 +19,7 @@ const FLUSH_WAIT: Duration = Duration::from_secs(30);
 
 impl Repository {
     /// Takes in everything that the branch's endpoint had acknowledged when this was called, and returns how far the branch
-    /// reaches now; nothing when no WAL of ours continues its head.
+    /// reaches now; nothing when no WAL of ours continues its head, and nothing was set on it.
     pub(crate) fn take_in(&self, branch: &str) -> Result<Option<Place>> {
         let (_, head) = self.head_of(branch)?;
         if let Some(file) = self.endpoint_file(branch)? {
@@ -30,7 +30,8 @@ impl Repository {
             }
         }
         let place = self.durable_place(branch, &head)?;
-        Ok((place.lsn > head.position.lsn).then_some(place))
+        let more = place.lsn > head.position.lsn || self.uncommitted_settings(branch, &head)?.is_some();
+        Ok(more.then_some(place))
     }
 
     fn take_in_running(&self, branch: &str, file: &EndpointFile) -> Result<()> {
@@ -43,7 +44,7 @@ impl Repository {
         }
         let wanted = self
             .runtime
-            .block_on(postgres::insert_lsn(&self.socket_directory(branch), file.port))?;
+            .block_on(postgres::insert_lsn(&self.door(branch, file)?))?;
         let received = receiver.wait_for(wanted, FLUSH_WAIT);
         if received < wanted {
             return Err(RepoError::NotFlushed {
@@ -116,20 +117,15 @@ impl Repository {
         Ok(stamp.clean && stamp.timeline == file.timeline && stamp.end == timeline.end())
     }
 
-    /// Returns what a commit of the branch's endpoint says of the Postgres that wrote it, and its `postgresql.auto.conf`.
-    pub(crate) fn endpoint_environment(&self, branch: &str, head: &Commit) -> Result<(Environment, String)> {
+    /// Returns what a commit of the branch's endpoint says of the Postgres that wrote it.
+    pub(crate) fn endpoint_environment(&self, branch: &str, head: &Commit) -> Result<Environment> {
         let mut environment = head.environment.clone();
-        let mut settings = head.settings.clone();
-        if let Some(file) = self.endpoint_file(branch)? {
-            if file.pg_version_num != 0 {
-                environment.pg_version_num = file.pg_version_num;
-            }
-            let path = pgdata_of(&self.neon_dir, branch).join("postgresql.auto.conf");
-            if let Ok(text) = std::fs::read_to_string(path) {
-                settings = text;
-            }
+        if let Some(file) = self.endpoint_file(branch)?
+            && file.pg_version_num != 0
+        {
+            environment.pg_version_num = file.pg_version_num;
         }
-        Ok((environment, settings))
+        Ok(environment)
     }
 
     /// Drops the housekeeping tail of a branch that is about to move elsewhere, with the directory that wrote it.

@@ -1,5 +1,6 @@
 //! Push, pull and fetch: our half of the conversation, and what it leaves behind here.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use neon_remotes::{
 use neon_transport::{Channel, RequireAuth, dial_with};
 use neon_types::{CommitId, RefName, TimelineId};
 
-use crate::api::{Existing, Progress, ProgressSink, Secret, Transfer, Transferred};
+use crate::api::{Existing, Progress, ProgressSink, Role, Secret, Transfer, Transferred};
+use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
+use crate::not_wal;
 use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
 
 /// Outcome of a branch that a fetch did not take in; a note says why.
@@ -31,6 +34,12 @@ struct Destination {
     origin: String,
     uri: String,
     branch: String,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.origin, self.branch)
+    }
 }
 
 impl Repository {
@@ -71,10 +80,19 @@ impl Repository {
         )?;
         if !transfer.dry_run {
             if let Some(theirs) = outcome.head {
+                if outcome.motion == Motion::Stay && !transfer.force && theirs != head {
+                    self.bring(&destination, theirs, transfer, progress)?;
+                    self.check_settings_there(&destination.to_string(), head, theirs)?;
+                }
                 self.remember(&destination, theirs)?;
             }
             self.set_first_upstream(&branch, &destination)?;
         }
+        let mut notes = not_wal::slots(&pgdata_of(&self.neon_dir, &branch));
+        notes.push(format!(
+            "{} bytes sent, {} received on the wire",
+            outcome.wire_sent, outcome.wire_received
+        ));
         Ok(vec![Transferred {
             branch: Some(branch),
             remote: format!("{}/{}", destination.origin, destination.branch),
@@ -85,10 +103,7 @@ impl Repository {
             bytes: volume(transfer, &outcome.planned, &outcome.sent).bytes,
             objects: volume(transfer, &outcome.planned, &outcome.sent).objects(),
             dry_run: transfer.dry_run,
-            notes: vec![format!(
-                "{} bytes sent, {} received on the wire",
-                outcome.wire_sent, outcome.wire_received
-            )],
+            notes,
         }])
     }
 
@@ -139,10 +154,17 @@ impl Repository {
             |channel, options| perform_pull(channel, sink, request, options),
         );
         let mut notes = Vec::new();
+        let pulled = pulled.and_then(|outcome| {
+            if outcome.motion == Motion::Stay && !transfer.force && !transfer.dry_run {
+                self.bring(&destination, outcome.theirs, transfer, progress)?;
+                notes.extend(self.take_settings(&into, outcome.theirs, &destination.to_string())?);
+            }
+            Ok(outcome)
+        });
         if ran && transfer.restart && !transfer.dry_run {
             // Whatever became of the pull, the endpoint ran before.
             let _exclusive = self.exclusive();
-            let endpoint = self.start(Some(&into), None, Existing::Use, progress)?;
+            let endpoint = self.start(Some(&into), None, Existing::Use, Role::Copy, progress)?;
             notes.push(format!("restarted: {}", endpoint.uri));
         }
         let outcome = pulled.map_err(|error| pull_refusal(error, &destination, &into))?;
@@ -150,7 +172,15 @@ impl Repository {
             self.remember(&destination, outcome.theirs)?;
             self.set_first_upstream(&into, &destination)?;
         }
-        let new = outcome.head.unwrap_or(outcome.theirs);
+        let new = match self.head_of(&into) {
+            Ok((head, _)) if !transfer.dry_run => head,
+            _ => outcome.head.unwrap_or(outcome.theirs),
+        };
+        if outcome.motion != Motion::Stay && !transfer.dry_run && new != outcome.theirs {
+            notes.push(format!(
+                "what was set on {into} stays: its head is a commit of both"
+            ));
+        }
         let lsn = self
             .commit(new)
             .map_or(neon_types::Lsn::INVALID, |commit| commit.position.lsn);
@@ -261,6 +291,27 @@ impl Repository {
         self.talk(uri, password, &command, progress, |channel, options| {
             perform_fetch(channel, sink, request, options)
         })
+    }
+
+    /// Brings the head of a branch there, when no transfer was needed otherwise.
+    fn bring(
+        self: &Arc<Self>,
+        destination: &Destination,
+        head: CommitId,
+        transfer: &Transfer,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<()> {
+        if !self.objects.contains(head.0) {
+            let branch = Some(destination.branch.as_str());
+            self.fetch_from(
+                &destination.uri,
+                branch,
+                false,
+                transfer.password.as_ref(),
+                progress,
+            )?;
+        }
+        Ok(())
     }
 
     /// Dials an origin and leads a conversation, telling `progress` and watching whether anybody still waits for the result.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use neon_repo::api::{ApiError, Clone as CloneRequest, Init, Made, ProgressSink, Request, Response, Stopped};
 use neon_repo::world::{RealWorld, World};
-use neon_repo::{OpenOptions, Repository};
+use neon_repo::{OpenOptions, Repository, sockets};
 
 use crate::context::Context;
 use crate::serve::ServeOptions;
+use crate::shown::{Shown, shown};
 use crate::spawn;
 use crate::talk::{self, Heard};
 use crate::users::UserFile;
@@ -38,8 +39,19 @@ const NOT_FOR_PSQL: [&str; 11] = [
     "PGTARGETSESSIONATTRS",
 ];
 
-/// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here.
+/// Carries out one request: by the daemon when one runs, or must run (start, or an endpoint without a daemon); else here. What comes back holds
+/// no control characters but ends of lines and tabs, whoever said it.
 pub fn call(
+    context: &Context,
+    request: Request,
+    progress: &mut dyn ProgressSink,
+) -> Result<Response, ApiError> {
+    carry_out(context, request, &mut Shown(progress))
+        .map(shown)
+        .map_err(shown)
+}
+
+fn carry_out(
     context: &Context,
     request: Request,
     progress: &mut dyn ProgressSink,
@@ -161,7 +173,13 @@ fn other_version(status: &DaemonStatus) -> ApiError {
 /// Makes a repository.
 pub fn init(context: &Context, request: Init, progress: &mut dyn ProgressSink) -> Result<Made, ApiError> {
     let runtime = runtime()?;
-    neon_repo::init(request, context.options("init"), runtime.handle(), progress)
+    let made = neon_repo::init(
+        request,
+        context.options("init"),
+        runtime.handle(),
+        &mut Shown(progress),
+    );
+    made.map(shown).map_err(shown)
 }
 
 /// Copies a repository.
@@ -171,7 +189,13 @@ pub fn clone(
     progress: &mut dyn ProgressSink,
 ) -> Result<Made, ApiError> {
     let runtime = runtime()?;
-    neon_repo::clone(request, context.options("clone"), runtime.handle(), progress)
+    let made = neon_repo::clone(
+        request,
+        context.options("clone"),
+        runtime.handle(),
+        &mut Shown(progress),
+    );
+    made.map(shown).map_err(shown)
 }
 
 /// Runs the daemon of the repository in this process (`neon daemon`, spawned by [`call`]).
@@ -267,15 +291,23 @@ pub fn psql(
         return Err(unexpected());
     };
     let program = neon_repo::find_psql(&context.caller)?;
+    // psql knows paths only: one that is too long for it is named by a descriptor that it gets from us.
+    let directory = sockets::Inherited::open(&endpoint.socket_directory)
+        .map_err(|error| local("socket", "cannot reach the endpoint's socket", error))?;
+    let host = if sockets::fits(&endpoint.socket_directory) {
+        &endpoint.socket_directory
+    } else {
+        directory.path()
+    };
     let mut command = Command::new(&program);
     for name in NOT_FOR_PSQL {
         command.env_remove(name);
     }
     let error = command
-        .env("PGHOST", &endpoint.socket_directory)
+        .env("PGHOST", host)
         .env("PGPORT", endpoint.port.to_string())
-        .env("PGUSER", "postgres")
-        .env("PGDATABASE", "postgres")
+        .env("PGUSER", &endpoint.user)
+        .env("PGDATABASE", &endpoint.database)
         .args(args)
         .exec();
     Err(local("psql", &format!("cannot run {}", program.display()), error))

@@ -90,7 +90,8 @@ impl Context {
                 .ok_or_else(|| no_repository(place))?,
         };
         neon_repo::check_ours(&neon_dir)?;
-        Ok(neon_dir)
+        // By its own name: a link on the way may lead elsewhere while a daemon or a Postgres works here.
+        Ok(std::fs::canonicalize(&neon_dir).unwrap_or(neon_dir))
     }
 }
 

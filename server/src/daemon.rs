@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -384,14 +383,9 @@ pub(crate) fn hang_up(repository: &Repository) {
 
 /// Binds `neon.sock` for its owner alone. A stale socket is removed: we hold the repository's lock, so nobody answers there.
 fn bind(neon_dir: &Path) -> io::Result<UnixListener> {
-    let path = neon_repo::sockets::daemon(neon_dir);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let listener = neon_repo::sockets::bind(&neon_repo::sockets::daemon(neon_dir))?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Returns once the daemon has had nothing to do for [`IDLE`], and takes nothing more.

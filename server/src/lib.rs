@@ -13,6 +13,7 @@ mod ration;
 mod rest;
 pub mod serve;
 mod settings;
+mod shown;
 pub mod signals;
 mod spawn;
 mod talk;

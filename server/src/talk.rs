@@ -1,6 +1,7 @@
 //! The client's side of `neon.sock`: see [`crate::wire`]. A daemon that says nothing for five seconds is reported, not waited for.
 
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use neon_remotes::Command;
 use neon_repo::api::{ApiError, Caller, ProgressSink, Response};
 use neon_repo::neighbours::Neighbours;
+use neon_repo::sockets;
 use neon_transport::Channel;
 use tokio::net::UnixStream;
 
@@ -51,11 +53,14 @@ struct Daemon {
 impl Daemon {
     /// Connects; none when nobody listens there.
     async fn connect(neon_dir: &Path) -> Result<Option<Daemon>, ApiError> {
-        let path = neon_repo::sockets::daemon(neon_dir);
-        let stream = match UnixStream::connect(&path).await {
+        let stream = match connect(neon_dir) {
             Ok(stream) => stream,
             // As many wait for it as can.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(silent(None)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(None)),
+            // Nothing is said to somebody else, and nothing taken from them.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(foreign(neon_dir, error));
+            }
             Err(_) => return Ok(None),
         };
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -129,6 +134,22 @@ fn silent(pid: Option<i32>) -> ApiError {
         message: format!("{who} does not answer"),
         caused_by: vec![format!("it has said nothing for {} seconds", SILENCE.as_secs())],
         hint: Some(hint),
+    }
+}
+
+fn connect(neon_dir: &Path) -> io::Result<UnixStream> {
+    let stream = sockets::connect(&sockets::daemon(neon_dir))?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+fn foreign(neon_dir: &Path, error: io::Error) -> ApiError {
+    ApiError {
+        hint: Some(format!(
+            "see who may write in {0} and who listens there, then: chmod 700 {0}",
+            neon_dir.display()
+        )),
+        ..local("foreign_socket", "neon.sock is not this user's alone", error)
     }
 }
 
@@ -294,9 +315,7 @@ pub(crate) async fn status(neon_dir: &Path) -> Result<Option<DaemonStatus>, ApiE
 
 /// Returns true while somebody listens on the daemon's socket.
 pub(crate) async fn answers(neon_dir: &Path) -> bool {
-    UnixStream::connect(neon_repo::sockets::daemon(neon_dir))
-        .await
-        .is_ok()
+    connect(neon_dir).is_ok()
 }
 
 /// The daemons of other repositories on this machine, by their sockets.

@@ -14,6 +14,9 @@ use crate::session::Session;
 /// The copy knows its source as origin `origin`; push, pull and fetch go there by default. A clone that was cut goes on when it is
 /// run again. Another directory that is not empty is refused.
 ///
+/// A database is a program. Cloning runs nothing of it, but whoever starts it and connects runs what its maker put in: functions, triggers,
+/// settings of roles, as the user who started it. Clone only what you would run.
+///
 /// The password comes from the URI, PGPASSWORD or ~/.pgpass; else it is asked for on a terminal.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -12,7 +12,8 @@ use crate::ui::{size, style};
 ///
 /// Hashes every object again, reads every layer, and follows every ref, commit and layer map. Exit status 1 when something is wrong. With
 /// --deep the layers are derived again from the WAL that is still kept, and compared, version by version. With --boot a throw-away Postgres is
-/// started at the head of each branch as well, and amcheck goes through its tables and indexes.
+/// started at the head of each branch as well, and amcheck goes through its tables and indexes. A database is a program: functions that it
+/// brought along, in expressions of indexes and in orders of its own, are called only with --functions.
 ///
 /// With --repair the origins are asked, one after the other, for each object that is damaged or missing; what comes is verified before it replaces
 /// anything, and every repair is listed. What is listed as bad was not repaired. The password comes from the origin's URI, PGPASSWORD or ~/.pgpass.
@@ -21,6 +22,9 @@ pub struct Args {
     /// Ask Postgres too, branch by branch
     #[arg(long)]
     pub boot: bool,
+    /// Call functions of the databases where a check takes that
+    #[arg(long, requires = "boot")]
+    pub functions: bool,
     /// Derive layers again from the WAL that is kept, and compare
     #[arg(long)]
     pub deep: bool,
@@ -41,6 +45,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         };
         session.call(Request::Fsck(Fsck {
             boot: args.boot,
+            functions: args.functions,
             deep: args.deep,
             repair: args.repair.then_some(from),
         }))

@@ -10,6 +10,8 @@ use crate::session::Session;
 ///
 /// Refused when ours has commits that the origin's does not descend from, and while an endpoint runs on it.
 ///
+/// A database is a program: what arrives runs, as you, once you start the branch and connect. Pull only what you would run.
+///
 /// The password comes from the origin's URI, PGPASSWORD or ~/.pgpass; else it is asked for on a terminal.
 #[derive(Debug, clap::Args)]
 pub struct Args {

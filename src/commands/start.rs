@@ -1,6 +1,6 @@
 //! `neon start`
 
-use neon_repo::api::{Existing, Request};
+use neon_repo::api::{Existing, Request, Role};
 
 use super::answer;
 use crate::failure::Failure;
@@ -10,6 +10,10 @@ use crate::session::Session;
 /// Run Postgres on a branch, or read-only at any position
 ///
 /// The last line on stdout is the connection URI. When it runs already, the URI is printed again and nothing else happens.
+///
+/// A database is a program, and Postgres runs it as you. Starting a branch that others wrote calls nothing of it: our own sessions switch its code
+/// off, and of its settings only those are taken over that name no program, file or library. But whoever connects runs what its maker put in:
+/// functions, triggers, settings of roles. Start what you do not trust as a user who has nothing to lose.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Branch to run on, or revision to look at read-only [default: HEAD's branch]
@@ -24,6 +28,9 @@ pub struct Args {
     /// Keep the data directory aside, in `.neon/aside`, and make another from the branch's last commit
     #[arg(long)]
     pub set_aside: bool,
+    /// Let it do what its original does: apply subscriptions; archive and wait for standbys as configured here
+    #[arg(long)]
+    pub act_as_primary: bool,
 }
 
 /// Carries it out.
@@ -40,6 +47,11 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
             rev: args.rev,
             port: args.port,
             existing,
+            role: if args.act_as_primary {
+                Role::Primary
+            } else {
+                Role::Copy
+            },
         },
         Endpoint
     );

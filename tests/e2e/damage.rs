@@ -113,10 +113,15 @@ fn a_lost_endpoint_file_loses_no_rows(major: u16) {
 fn plain_uri(repo: &TestRepo<'_>) -> String {
     let text = fs::read_to_string(repo.inside("endpoints/main/pgdata/postmaster.pid")).expect("a pid file");
     let lines: Vec<&str> = text.lines().collect();
-    let directory: String = lines[4]
-        .bytes()
+    // Postgres was told where it lies from the data directory.
+    let directory = repo.inside("endpoints/main/pgdata").join(lines[4]);
+    let directory = fs::canonicalize(directory).expect("it is there");
+    let directory: String = directory
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(*byte).to_string(),
             other => format!("%{other:02X}"),
         })
         .collect();

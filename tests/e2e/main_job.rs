@@ -19,6 +19,7 @@ on_every!(
 on_both!(
     endpoints_come_and_go,
     housekeeping_is_no_history,
+    looking_at_much_is_no_history,
     json_has_its_shapes,
     a_data_directory_is_taken_in
 );
@@ -195,6 +196,47 @@ fn housekeeping_is_no_history(environment: &TestEnvironment, postgres: &TestPost
     );
 }
 
+/// The first look at what was loaded writes an image of each page, for its hint bits: much more WAL than is kept.
+fn looking_at_much_is_no_history(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
+    repo.set("pagestore.seal_megabytes", "1");
+    repo.set("retention.keep_wal", "0B");
+    let uri = repo.start("main");
+    TestPostgres::sql(
+        &uri,
+        "create table t as select i, repeat('x', 500) x from generate_series(1, 60000) i; checkpoint",
+    );
+    repo.ok(&["commit", "-m", "loaded"]);
+    let before = repo.place("main");
+    let wal = "select pg_current_wal_lsn() - '0/0'::pg_lsn";
+    let written = |uri: &str| TestPostgres::sql(uri, wal).parse::<u64>().expect("a number");
+    let from = written(&uri);
+    TestPostgres::sql(&uri, "select count(*) from t");
+    assert!(written(&uri) - from > 20 << 20, "images of all pages");
+    // Segments of it are not kept any more.
+    let kept = || {
+        let timelines = fs::read_dir(repo.inside("timelines"))
+            .expect("timelines")
+            .flatten();
+        let segments =
+            timelines.flat_map(|timeline| fs::read_dir(timeline.path().join("wal")).into_iter().flatten());
+        segments.flatten().count()
+    };
+    repo.ok(&["branch", "look"]);
+    assert_eq!(repo.place("look"), before);
+    let moved = repo.json(&["commit", "-m", "nothing but a message"]);
+    assert_eq!(moved["lsn"], before.lsn.as_str(), "{moved}");
+    let stopped = repo.json(&["stop"]);
+    assert!(stopped[0]["commit"].is_null(), "{stopped}");
+    assert_eq!(kept(), 1);
+    assert_eq!(repo.place("main").lsn, before.lsn);
+    // What comes after it is.
+    let uri = repo.start("main");
+    TestPostgres::sql(&uri, "insert into t values (0, 'new')");
+    assert!(!repo.json(&["stop"])[0]["commit"].is_null());
+    repo.fsck();
+}
+
 #[track_caller]
 fn assert_keys(value: &Value, keys: &[&str]) {
     let mut wanted = keys.to_vec();
@@ -237,6 +279,8 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
             "uri",
             "port",
             "socket_directory",
+            "user",
+            "database",
             "read_only",
             "already_running",
             "pid",
@@ -274,7 +318,7 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
         &branches[0],
         &[
             "name", "head", "commit", "timeline", "lsn", "parent", "fork_lsn", "endpoint", "port", "size",
-            "upstream", "tracking",
+            "upstream", "tracking", "damaged",
         ],
     );
     assert_eq!(
@@ -294,6 +338,7 @@ fn json_has_its_shapes(environment: &TestEnvironment, postgres: &TestPostgres) {
             "endpoints",
             "branches",
             "size",
+            "aside",
         ],
     );
     assert_keys(
@@ -392,6 +437,9 @@ fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPo
     let server = PlainServer::start(environment, postgres, &pgdata);
     server.sql(SHOP);
     server.sql("create database second");
+    server
+        .sql("create unlogged table u (i int); select pg_create_physical_replication_slot('standby', true)");
+    fs::write(pgdata.join("pg_hba.conf.bak"), "mine").expect("written");
     let (content, digests) = (
         postgres.content(&server.uri()),
         TestPostgres::digests(&server.uri()),
@@ -406,6 +454,14 @@ fn a_data_directory_is_taken_in(environment: &TestEnvironment, postgres: &TestPo
         .neon(&["init", "shop", "--from", from, "--json"])
         .json();
     assert_eq!(made["pg_version"], postgres.major());
+    let notes = made["notes"].to_string();
+    for told in [
+        "slot standby does not come along",
+        "unlogged relations come out empty",
+        "pg_hba.conf.bak is left",
+    ] {
+        assert!(notes.contains(told), "{notes}");
+    }
     let repo = environment.repo("shop");
     let uri = repo.start("main");
     assert_same(&postgres.content(&uri), &content, "contents of the import");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use neon_tests_kit::{
     Client, Serve, TestEnvironment, TestPostgres, TestRepo, USER, half_login, kill, last_words,
@@ -377,11 +378,11 @@ fn limits_are_settings() {
     );
     // One without a session is closed: its lock is free, and its socket gone.
     let served = serve.root().join("one/.neon");
-    while !fs::read_to_string(served.join("lock"))
-        .expect("a lock")
-        .is_empty()
-    {
-        std::thread::yield_now();
+    let holder = || fs::read_to_string(served.join("lock")).expect("a lock");
+    let begun = Instant::now();
+    while !holder().trim().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it stays open");
+        std::thread::sleep(Duration::from_millis(20));
     }
     assert!(!served.join("neon.sock").exists());
     environment.repo_at(&serve.root().join("one")).fsck();

@@ -4,6 +4,7 @@
 //! * [`server::serve`] is the other side: startup, SCRAM-SHA-256, command, copy-both, as `docs/format/wire-framing.md` says.
 //! * [`Channel`] moves whole frames both ways at once, and tells a clean end from a cut.
 //! * [`replication`] reads the WAL of a stock Postgres.
+//! * [`guarded`] asks a Postgres whose database others wrote.
 //! * [`scram`] makes the password verifiers that a server stores.
 //!
 //! What is said over a channel is not known here. There is no TLS in this release: a caller must refuse to listen beyond
@@ -16,6 +17,7 @@ mod dial;
 #[cfg(feature = "testing")]
 pub mod dissect;
 mod error;
+pub mod guarded;
 mod keepalive;
 mod link;
 mod login;

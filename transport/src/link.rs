@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::{backend, frontend};
 
@@ -78,6 +78,15 @@ fn limits_of_answers(tag: u8) -> Option<usize> {
     }
 }
 
+fn limits_of_calls(tag: u8) -> Option<usize> {
+    match tag {
+        b'V' => Some(64),
+        b'E' | b'N' | b'S' | b'A' => Some(SMALL),
+        b'Z' => Some(1),
+        _ => None,
+    }
+}
+
 impl Link {
     /// Starts a session. Answers SCRAM-SHA-256 only: a password never leaves in clear text.
     pub async fn start(
@@ -126,6 +135,28 @@ impl Link {
         frontend::query(command, &mut out).map_err(WireError::Io)?;
         self.writer.write(&out).await?;
         self.answer().await
+    }
+
+    /// Sends the message `call`, a FunctionCall, and returns the function's value.
+    pub async fn call(&mut self, call: &[u8]) -> Result<Bytes, LinkError> {
+        self.writer.write(call).await?;
+        let mut value = Bytes::new();
+        let mut error = None;
+        loop {
+            let message = self.next(limits_of_calls).await?;
+            if message.tag == b'V' {
+                // Its length, -1 for none, and the value.
+                value = message.into_body();
+                value.advance(value.len().min(4));
+                continue;
+            }
+            match message.parse()? {
+                backend::Message::ErrorResponse(body) => error = Some(refused(&body)),
+                backend::Message::ParameterStatus(body) => self.remember(&body)?,
+                backend::Message::ReadyForQuery(_) => return error.map_or(Ok(value), Err),
+                _ => {}
+            }
+        }
     }
 
     /// Reads the rest of an answer.

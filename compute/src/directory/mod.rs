@@ -2,6 +2,7 @@
 
 mod carried;
 mod contents;
+mod local_settings;
 pub(crate) mod origins;
 mod prepared;
 mod relations;
@@ -20,13 +21,15 @@ use neon_postgres::control::ControlFile;
 use neon_postgres::timeline_history::TimelineHistory;
 use neon_types::Lsn;
 
+use crate::conf::Settings;
 use crate::durable;
 use crate::error::{ComputeError, Result};
 use crate::settings::SwitchedOff;
 use crate::source::PageSource;
 use contents::Contents;
 
-pub use carried::{carry_configuration, configuration_files};
+pub use carried::carry_configuration;
+pub use local_settings::LocalSettings;
 pub use prepared::Prepared;
 
 /// What a directory is built for.
@@ -51,6 +54,8 @@ pub struct Boot {
     pub purpose: Purpose,
     /// Name of a physical replication slot that keeps the WAL from the position on, for whoever receives it.
     pub slot: Option<String>,
+    /// The settings of the position, its `postgresql.auto.conf`; none: those that were carried along.
+    pub settings: Option<Settings>,
 }
 
 /// What was built.
@@ -66,9 +71,10 @@ pub struct Built {
     pub prepared: Vec<Prepared>,
     /// Unlogged relations: they are empty.
     pub unlogged: u64,
-    /// What the configuration files ask for and the directory does not do: for an export settings that act on the world around it,
-    /// for all include directives.
+    /// What the configuration files ask for and the directory does not do.
     pub switched_off: Vec<SwitchedOff>,
+    /// What else of the configuration was left out, one line each.
+    pub left_out: Vec<String>,
 }
 
 /// Called with bytes done and bytes in all while a directory is built, from any of its threads. Returning false ends the work:
@@ -174,7 +180,7 @@ fn fill_files(source: &dyn PageSource, root: &Path, boot: &Boot, contents: &Cont
     let subject = source.subject();
     let state = source.checkpoint_state()?;
     skeleton::make(root, subject.version, contents)?;
-    let switched_off = carried::write(root, subject.version, contents, boot.purpose)?;
+    let configuration = carried::write(root, subject.version, contents, boot)?;
     let prepared = prepared::write(root, subject.version, contents)?;
     origins::write(root, contents)?;
     if let Some(name) = &boot.slot {
@@ -187,7 +193,8 @@ fn fill_files(source: &dyn PageSource, root: &Path, boot: &Boot, contents: &Cont
         bytes: 0,
         prepared,
         unlogged: contents.unlogged_count(),
-        switched_off,
+        switched_off: configuration.switched_off,
+        left_out: configuration.left_out,
     })
 }
 

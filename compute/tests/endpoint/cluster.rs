@@ -85,6 +85,7 @@ impl Place {
             tcp: false,
             autovacuum: false,
             read_only: false,
+            act_as_primary: false,
             preload_allowed: Vec::new(),
             extra: vec![("max_prepared_transactions".to_owned(), "10".to_owned())],
         }

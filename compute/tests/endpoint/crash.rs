@@ -37,6 +37,7 @@ fn built(old: &Place, new: &Place) -> (Lsn, StreamParams) {
         },
         purpose: Purpose::ReadWrite,
         slot: Some("neon".to_owned()),
+        settings: None,
     };
     DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| true).expect("built");
     let control = read_control(&new.pgdata()).expect("control");

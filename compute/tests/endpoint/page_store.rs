@@ -90,6 +90,7 @@ fn what_the_page_store_holds_boots_as_what_postgres_wrote() {
             history: history(&[(imported.tli(), start)]),
             purpose: Purpose::ReadWrite,
             slot: Some("neon".to_owned()),
+            settings: None,
         };
         let built = DataDirectory::build(&source, &first.pgdata(), &boot, &|_, _| true).expect("built");
         assert_eq!(built.wal_start, start);

@@ -77,6 +77,7 @@ fn every_kind_of_place_boots() {
             history: history(&[(imported.tli(), start.lsn)]),
             purpose: Purpose::ReadWrite,
             slot: Some("neon".to_owned()),
+            settings: None,
         };
         let timeline = store
             .create(NewTimeline {
@@ -130,6 +131,7 @@ fn every_kind_of_place_boots() {
                 history: history(&[(imported.tli(), start.lsn), (tli, place)]),
                 purpose: Purpose::ReadWrite,
                 slot: Some("neon".to_owned()),
+                settings: None,
             };
             let new = Place::new(installation);
             let built = DataDirectory::build(&source, &new.pgdata(), &boot, &|_, _| true).expect("built");

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use neon_compute::conf::Settings;
 use neon_compute::{
     Boot, ComputeError, DataDirectory, PageSource, Purpose, Unbuildable, export, read_control,
 };
@@ -114,6 +115,7 @@ pub fn boot(source: &DirectorySource, purpose: Purpose) -> Boot {
         history: history(source),
         purpose,
         slot: Some("neon".to_owned()),
+        settings: None,
     }
 }
 
@@ -323,9 +325,29 @@ fn an_export_starts_without_us() {
         .expect("write");
         let (source, digest) = origin(&old);
         let new = Place::new(&installation);
-        let built = export(&source, &new.pgdata(), TLI, history(&source), &|_, _| true).expect("exported");
+        // The settings of the position, which are no longer those that the directory had; a prepared transaction waits there.
+        let settings = Settings::read(
+            "archive_mode = on\narchive_command = 'false'\nwork_mem = '77MB'\ndata_directory = '/nowhere'\nunix_socket_directories = '/nowhere'\n",
+        );
+        let built = export(
+            &source,
+            &new.pgdata(),
+            TLI,
+            history(&source),
+            Some(settings),
+            &|_, _| true,
+        )
+        .expect("exported");
         let off: Vec<&str> = built.switched_off.iter().map(|off| off.name.as_str()).collect();
-        assert_eq!(off, ["archive_mode", "archive_command"]);
+        assert_eq!(
+            off,
+            [
+                "archive_command",
+                "archive_mode",
+                "data_directory",
+                "unix_socket_directories"
+            ]
+        );
         let control = read_control(&new.pgdata()).expect("control");
         assert!(
             control.checkpoint_lsn() >= source.lsn()
@@ -372,6 +394,8 @@ fn an_export_starts_without_us() {
         };
         assert_eq!(query(DIGEST), digest);
         assert_eq!(query("show archive_mode"), "off");
+        assert_eq!(query("show work_mem"), "77MB");
+        assert_eq!(query("select gid from pg_prepared_xacts"), "waits for us");
         assert_eq!(
             query("select timeline_id from pg_control_checkpoint()"),
             TLI.to_string()

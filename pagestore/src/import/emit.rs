@@ -10,10 +10,10 @@ use neon_postgres::records::relmap::map_size;
 use neon_postgres::{BLCKSZ, Page, RELSEG_BLOCKS, layout};
 use neon_types::{Key, Lsn, PackedKey, RelTag, SlruKind};
 
-use super::{ImportError, ImportSource, ValuesDigest, origins};
+use super::{ImportError, ImportSource, ValuesDigest, origins, slrus};
 use crate::items::{
-    CarriedFile, Database, MAX_FILE_SIZE, OriginProgress, PAGES_PER_SEGMENT, RelMap, RelSize, SlruSegments,
-    Tablespace, TwoPhase,
+    CarriedFile, Database, MAX_FILE_SIZE, OriginProgress, PAGES_PER_SEGMENT, RelMap, RelSize, Tablespace,
+    TwoPhase,
 };
 use crate::{MAX_VALUE, Value};
 
@@ -226,19 +226,11 @@ impl Emitter<'_> {
     fn slru_sizes(&mut self) -> Result<Vec<(SlruKind, SlruFiles)>, ImportError> {
         let mut all = Vec::new();
         for kind in SlruKind::ALL {
-            let mut segments = SlruSegments::default();
-            let mut files = Vec::new();
-            for (number, length) in self.source.survey.slrus.get(&kind).into_iter().flatten() {
-                let pages = length / BLOCK;
-                if length % BLOCK != 0 || pages > PAGES_PER_SEGMENT {
-                    let path = self.path(slru_path(kind, *number));
-                    return Err(ImportError::damaged(&path)(format!("it has {length} bytes")));
-                }
-                for page in 0..pages {
-                    segments.insert(number * PAGES_PER_SEGMENT + page);
-                }
-                files.push((*number, pages));
-            }
+            let segments = slrus::segments(&self.source.pgdata, &self.source.survey, kind)?;
+            let lengths = self.source.survey.slrus.get(&kind).into_iter().flatten();
+            let files = lengths
+                .map(|(number, length)| (*number, length / BLOCK))
+                .collect();
             self.item(Key::SlruSegments(kind), segments.encode())?;
             all.push((kind, files));
         }
@@ -247,7 +239,7 @@ impl Emitter<'_> {
 
     fn slru_pages(&mut self, kind: SlruKind, files: &[(u64, u64)]) -> Result<(), ImportError> {
         for (number, pages) in files {
-            let relative = slru_path(kind, *number);
+            let relative = slrus::path(kind, *number);
             let bytes = self.read(&relative, (PAGES_PER_SEGMENT * BLOCK) as usize)?;
             if bytes.len() as u64 != pages * BLOCK {
                 return Err(ImportError::damaged(&self.path(&relative))(
@@ -368,9 +360,4 @@ fn verify(page: &Page, block: u32, path: &Path) -> Result<(), ImportError> {
         stored,
         computed,
     })
-}
-
-/// Returns the path of an SLRU segment, relative to the data directory.
-fn slru_path(kind: SlruKind, segment: u64) -> PathBuf {
-    Path::new(kind.directory()).join(format!("{segment:04X}"))
 }

@@ -95,8 +95,8 @@ pub enum ImportError {
         /// Oid and location of each.
         tablespaces: Vec<String>,
     },
-    /// Files that Postgres did not make, or that we do not know.
-    #[error("{} holds files that are not known: {}", path.display(), Listed(files))]
+    /// Links, or databases without `PG_VERSION`, where data should be.
+    #[error("{} has something else where data should be: {}", path.display(), Listed(files))]
     UnknownFiles {
         /// The directory.
         path: PathBuf,

@@ -8,7 +8,7 @@ use neon_postgres::PgVersion;
 use neon_postgres::control::{CONTROL_FILE_SIZE, ControlError, ControlFile, DbState};
 
 use super::survey::Survey;
-use super::{ImportError, ImportSource};
+use super::{ImportError, ImportSource, slrus};
 
 /// Looks at a data directory and refuses, by name, every one that cannot be imported as it is. Reads nothing but the
 /// control file, `PG_VERSION` and directories, so it is fast.
@@ -44,7 +44,7 @@ pub fn inspect(pgdata: &Path) -> Result<ImportSource, ImportError> {
     refuse_sizes(pgdata, &control)?;
     refuse_state(pgdata, &control)?;
 
-    let mut survey = Survey::of(pgdata, version)?;
+    let survey = Survey::of(pgdata, version)?;
     if !survey.tablespaces.is_empty() {
         return Err(ImportError::Tablespaces {
             path: path(),
@@ -57,11 +57,12 @@ pub fn inspect(pgdata: &Path) -> Result<ImportSource, ImportError> {
             files: survey.unknown,
         });
     }
+    slrus::check(pgdata, &control, &survey)?;
     Ok(ImportSource {
         pgdata: path(),
         version,
         control,
-        left_behind: std::mem::take(&mut survey.left_behind),
+        left_behind: survey.left_behind(),
         survey,
     })
 }

@@ -16,7 +16,8 @@
 //! | `*.conf` of the top directory and of `conf.d`, timeline history files | carried files |
 //! | replication slots, statistics | named in [`ImportSource::left_behind`], and left behind |
 //! | server logs, `pg_notify`, `pg_subtrans`, … | nothing |
-//! | anything else | refused ([`ImportError::UnknownFiles`]) |
+//! | what Postgres did not make | named in [`ImportSource::left_behind`], and left behind |
+//! | links and databases in whose place data would be missing | refused ([`ImportError::UnknownFiles`]) |
 
 mod checkpoint;
 mod emit;
@@ -24,6 +25,7 @@ mod error;
 mod inspect;
 mod name;
 mod origins;
+mod slrus;
 mod survey;
 
 use std::path::PathBuf;
@@ -46,7 +48,8 @@ pub struct ImportSource {
     pub version: PgVersion,
     /// Its control file.
     pub control: ControlFile,
-    /// What the import does not take along and a user may miss: replication slots and statistics, one line each.
+    /// What the import does not take along and a user may miss: replication slots, statistics, unlogged tables, and files that Postgres did not
+    /// make, one line each.
     pub left_behind: Vec<String>,
     survey: survey::Survey,
 }

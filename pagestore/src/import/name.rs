@@ -79,7 +79,7 @@ const IGNORED_DIRECTORIES: [&str; 13] = [
 ];
 
 /// Files of the top directory that mean nothing in a stopped directory.
-const IGNORED_FILES: [&str; 9] = [
+const IGNORED_FILES: [&str; 13] = [
     "postmaster.opts",
     "postmaster.pid",
     "current_logfiles",
@@ -89,6 +89,11 @@ const IGNORED_FILES: [&str; 9] = [
     "recovery.done",
     "logfile",
     "global/pg_control",
+    // Those that neon puts into a directory of an endpoint.
+    "neon.hba.conf",
+    "neon.ident.conf",
+    "neon.committed.conf",
+    "neon.seen.conf",
 ];
 
 /// Returns what the file at `path`, relative to the data directory, is.
@@ -110,9 +115,10 @@ pub(super) fn classify(version: PgVersion, path: &str) -> Kind {
         .into_iter()
         .find(|kind| kind.directory() == directory)
     {
+        // One number has one name.
         return match hexadecimal(name, 4..=8) {
-            Some(segment) => Kind::Slru { kind, segment },
-            None => Kind::Unknown,
+            Some(segment) if format!("{segment:04X}") == name => Kind::Slru { kind, segment },
+            _ => Kind::Unknown,
         };
     }
     match directory {

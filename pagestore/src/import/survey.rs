@@ -32,11 +32,17 @@ pub(super) struct Survey {
     pub(super) origins: bool,
     /// Files that are carried along.
     pub(super) carried: Vec<String>,
-    /// Replication slots and statistics, for the report.
-    pub(super) left_behind: Vec<String>,
+    /// Replication slots, by name.
+    slots: Vec<String>,
+    /// Statistics files.
+    statistics: Vec<String>,
+    /// Files that Postgres did not make.
+    strays: Vec<String>,
+    /// Relations whose contents a start drops.
+    unlogged: usize,
     /// Tablespaces elsewhere: oid and location.
     pub(super) tablespaces: Vec<String>,
-    /// Files that are not known.
+    /// What stands where data should be.
     pub(super) unknown: Vec<String>,
 }
 
@@ -47,7 +53,9 @@ impl Survey {
         survey.walk(version, pgdata, "", 0)?;
         survey.drop_unlogged();
         for list in [
-            &mut survey.left_behind,
+            &mut survey.slots,
+            &mut survey.statistics,
+            &mut survey.strays,
             &mut survey.tablespaces,
             &mut survey.unknown,
             &mut survey.carried,
@@ -80,7 +88,7 @@ impl Survey {
             let path = entry.path();
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
-                self.unknown.push(format!("{prefix}{}", name.to_string_lossy()));
+                self.strays.push(format!("{prefix}{}", name.to_string_lossy()));
                 continue;
             };
             let relative = format!("{prefix}{name}");
@@ -90,8 +98,9 @@ impl Survey {
                 if relative == "lost+found" {
                     continue;
                 }
-                if depth >= MAX_DEPTH {
-                    self.unknown.push(relative);
+                // So are those of a directory that Postgres did not make, which may be anybody's.
+                if depth >= MAX_DEPTH || (depth == 0 && !is_of_postgres(&relative)) {
+                    self.strays.push(format!("{relative}/"));
                     continue;
                 }
                 if let Kind::Tablespace { spc } = classify(version, &relative) {
@@ -108,11 +117,12 @@ impl Survey {
         Ok(())
     }
 
-    /// A link may stand for the WAL directory, for configuration files, and for a tablespace elsewhere.
+    /// A link may stand for the WAL directory, for configuration files, and for a tablespace elsewhere. In the place of anything else that
+    /// Postgres makes, it leads to data that would be missing.
     fn add_link(&mut self, version: PgVersion, path: &Path, relative: String) {
         let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
         match classify(version, &relative) {
-            kind @ (Kind::Carried | Kind::Ignored) if is_file => self.add(kind, relative, 0),
+            kind @ (Kind::Carried | Kind::Ignored | Kind::Unknown) if is_file => self.add(kind, relative, 0),
             Kind::Tablespace { spc } => {
                 let location = fs::read_link(path).unwrap_or_default();
                 self.tablespaces.push(format!("{spc} ({})", location.display()));
@@ -136,11 +146,39 @@ impl Survey {
             Kind::TwoPhase { xid, digits } => self.two_phase.push((xid, digits, path)),
             Kind::OriginProgress => self.origins = true,
             Kind::Carried => self.carried.push(path),
-            Kind::Slot(name) => self.left_behind.push(format!("replication slot {name}")),
-            Kind::Statistics => self.left_behind.push(format!("statistics {path}")),
+            Kind::Slot(name) => self.slots.push(name),
+            Kind::Statistics => self.statistics.push(path),
             Kind::Ignored => (),
-            Kind::Tablespace { .. } | Kind::Unknown => self.unknown.push(path),
+            Kind::Tablespace { .. } | Kind::Unknown => self.strays.push(path),
         }
+    }
+
+    /// Returns what is not taken along, one line for each, with the way to have it.
+    pub(super) fn left_behind(&self) -> Vec<String> {
+        const SHOWN: usize = 20;
+        let mut lines: Vec<String> = Vec::new();
+        lines.extend(self.slots.iter().map(|slot| {
+            format!(
+                "replication slot {slot} does not come along: make it where the cluster runs on, with pg_create_logical_replication_slot or \
+                 pg_create_physical_replication_slot"
+            )
+        }));
+        if !self.statistics.is_empty() {
+            lines.push("statistics do not come along: Postgres gathers them anew".to_owned());
+        }
+        if self.unlogged > 0 {
+            lines.push(format!(
+                "{} unlogged relations come out empty: ALTER TABLE ... SET LOGGED, before the import, keeps a table",
+                self.unlogged
+            ));
+        }
+        let shown = self.strays.iter().take(SHOWN);
+        lines.extend(shown.map(|path| format!("{path} is left where it is: Postgres did not make it")));
+        let more = self.strays.len().saturating_sub(SHOWN);
+        if more > 0 {
+            lines.push(format!("and {more} more files that Postgres did not make"));
+        }
+        lines
     }
 
     /// An unlogged relation is empty after a start from here: only its init fork counts.
@@ -151,12 +189,18 @@ impl Survey {
             .filter(|rel| rel.fork == Fork::Init)
             .copied()
             .collect();
+        self.unlogged = unlogged.len();
         for rel in unlogged {
             for fork in [Fork::Main, Fork::VisibilityMap] {
                 self.relations.remove(&rel.with_fork(fork));
             }
         }
     }
+}
+
+/// Returns true for the name of a directory that Postgres, or whoever configures it, makes in a data directory.
+fn is_of_postgres(name: &str) -> bool {
+    matches!(name, "base" | "global" | "conf.d" | "log") || name.starts_with("pg_")
 }
 
 #[cfg(test)]
@@ -192,12 +236,16 @@ mod tests {
             "pg_replslot/a/snap",
             "pg_stat/pgstat.stat",
             "notes.txt",
+            "pg_hba.conf.bak",
             "log/x/y",
         ] {
             put(root, path, b"x");
         }
         std::os::unix::fs::symlink("/srv/fast", root.join("pg_tblspc/16500")).expect("symlink");
-        std::os::unix::fs::symlink("/etc/passwd", root.join("base/5/17000")).expect("symlink");
+        let link = |to: &str, path: &str| std::os::unix::fs::symlink(to, root.join(path)).expect("symlink");
+        link("/etc/passwd", "base/5/17000");
+        link("/etc", "pg_xact/0001");
+        link("/etc/passwd", "notes.txt.link");
         let survey = Survey::of(root, PgVersion::V17).expect("survey");
         let relations: Vec<String> = survey.relations.keys().map(|rel| rel.to_string()).collect();
         assert_eq!(
@@ -212,18 +260,24 @@ mod tests {
         assert_eq!(survey.databases, [(1663, 5)]);
         assert_eq!(survey.in_place, [16501]);
         assert_eq!(survey.carried, ["PG_VERSION", "postgresql.conf"]);
-        assert_eq!(
-            survey.left_behind,
-            ["replication slot a", "statistics pg_stat/pgstat.stat"]
-        );
+        assert_eq!((&survey.slots[..], survey.unlogged), (&["a".to_owned()][..], 1));
+        assert_eq!(survey.left_behind().len(), 7, "{:?}", survey.left_behind());
         assert_eq!(survey.tablespaces, ["16500 (/srv/fast)"]);
         assert_eq!(
             survey.unknown,
             [
                 "base/5/17000",
-                "notes.txt",
-                "pg_tblspc/16501/PG_16_202307071/5/16401",
+                "pg_xact/0001",
                 "base/6 (a database without PG_VERSION)"
+            ]
+        );
+        assert_eq!(
+            survey.strays,
+            [
+                "notes.txt",
+                "notes.txt.link",
+                "pg_hba.conf.bak",
+                "pg_tblspc/16501/PG_16_202307071/5/16401"
             ]
         );
     }

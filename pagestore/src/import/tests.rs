@@ -225,7 +225,12 @@ fn a_directory_comes_out_in_key_order() {
     let source = inspect(dir.path()).expect("a directory");
     assert_eq!(
         source.left_behind,
-        ["replication slot kept", "statistics pg_stat/pgstat.stat"]
+        [
+            "replication slot kept does not come along: make it where the cluster runs on, with pg_create_logical_replication_slot or \
+             pg_create_physical_replication_slot",
+            "statistics do not come along: Postgres gathers them anew",
+            "1 unlogged relations come out empty: ALTER TABLE ... SET LOGGED, before the import, keeps a table",
+        ]
     );
 }
 
@@ -291,9 +296,13 @@ fn directories_are_refused_by_name() {
         refusal(with(&[(220, 1)])),
         E::BlockSize { found: 1, .. }
     ));
+    let linked = |root: &Path| {
+        fs::rename(root.join("base/5"), root.join("elsewhere")).expect("moved");
+        std::os::unix::fs::symlink(root.join("elsewhere"), root.join("base/5")).expect("symlink");
+    };
     assert!(matches!(
-        refusal(add("notes.txt", b"")),
-        E::UnknownFiles { files, .. } if files == ["notes.txt"]
+        refusal(linked),
+        E::UnknownFiles { files, .. } if files == ["base/5"]
     ));
     let link = |root: &Path| {
         fs::create_dir(root.join("pg_tblspc")).expect("mkdir");
@@ -319,6 +328,86 @@ fn a_running_server_is_noticed_and_a_dead_one_is_not_in_the_way() {
     // No process has that number.
     put(dir.path(), "postmaster.pid", b"2147483646\n/data\n");
     inspect(dir.path()).expect("a stopped directory");
+}
+
+#[test]
+fn what_postgres_did_not_make_is_left_and_told() {
+    let dir = directory();
+    let id = run(dir.path()).expect("an import").0.timeline_id();
+    for path in [
+        "pg_hba.conf.bak",
+        "base/5/16384.old",
+        "pg_xact/0000.bak",
+        "pg_xact/00001",
+        "deep/er/file",
+    ] {
+        put(dir.path(), path, b"x");
+    }
+    assert_eq!(
+        run(dir.path()).expect("an import").0.timeline_id(),
+        id,
+        "it is no part of it"
+    );
+    let told = inspect(dir.path()).expect("a directory").left_behind;
+    assert!(told.iter().any(|line| line.starts_with("deep/ is")), "{told:?}");
+    assert!(
+        told.contains(&"pg_hba.conf.bak is left where it is: Postgres did not make it".to_owned()),
+        "{told:?}"
+    );
+    assert_eq!(
+        told.iter()
+            .filter(|line| line.contains("did not make it"))
+            .count(),
+        5,
+        "{told:?}"
+    );
+}
+
+#[test]
+fn slrus_that_a_start_would_miss_are_missed() {
+    use ImportError as E;
+    let damaged = |name: &str, change: &dyn Fn(&Path)| {
+        let error = refusal(change);
+        assert!(
+            matches!(&error, E::Damaged { path, .. } if path.ends_with(name)),
+            "{error:?}"
+        );
+    };
+    let at = |xid: u64, multi: u32, member: u32| {
+        move |root: &Path| {
+            let mut control = control(&[]);
+            let next = CheckPoint {
+                next_xid: xid,
+                next_multi: multi,
+                next_multi_offset: member,
+                ..point()
+            };
+            control.set_checkpoint(CHECKPOINT, &next);
+            put(root, "global/pg_control", &control.encode());
+            put(root, "pg_multixact/members/0000", &[0; BLCKSZ]);
+        }
+    };
+    damaged("pg_xact/0000", &at(2 * 32768 + 1, 0, 0));
+    damaged("pg_multixact/offsets/0000", &at(800, 2048 + 1, 0));
+    damaged("pg_multixact/members/0000", &at(800, 1, 1636 + 4));
+    damaged("pg_multixact/offsets/0000", &|root| {
+        fs::remove_file(root.join("pg_multixact/offsets/0000"))
+            .map(|()| at(800, 5, 1)(root))
+            .expect("removed")
+    });
+    // The next one begins a page, which is made when it is needed.
+    for fine in [at(2 * 32768, 2048, 1636), at(800, 2047, 1635)] {
+        let dir = directory();
+        fine(dir.path());
+        inspect(dir.path()).expect("a directory that starts");
+    }
+    // No member has that number.
+    damaged("pg_multixact/members/FFFF0", &|root| {
+        put(root, "pg_multixact/members/FFFF0", &[0; BLCKSZ])
+    });
+    damaged("pg_multixact/offsets/0001", &|root| {
+        put(root, "pg_multixact/offsets/0001", &[0; BLCKSZ + 1])
+    });
 }
 
 #[test]

@@ -122,8 +122,8 @@ impl SlruSegments {
 
     /// Returns the item that these bytes encode.
     pub fn decode(bytes: &[u8]) -> Result<SlruSegments, ItemError> {
-        /// Pages of the largest SLRU, multixact members: 2^32 members, 1636 on a page.
-        const MAX_PAGE: u64 = (1 << 32) / 1636;
+        /// The last page of the largest SLRU, commit timestamps: 2^32 transactions, 819 on a page.
+        const MAX_PAGE: u64 = u32::MAX as u64 / 819;
         let mut fields = Reader::new(ITEM, bytes)?;
         let flags = fields.u8()?;
         if flags & !HAS_IMPLICIT != 0 {
@@ -207,6 +207,8 @@ mod tests {
             implicit: None,
         };
         assert!(SlruSegments::decode(&touching.encode()).is_err());
+        let last = of(&[u64::from(u32::MAX / 819)]);
+        assert_eq!(SlruSegments::decode(&last.encode()), Ok(last));
         let huge = SlruSegments {
             runs: vec![(0, u64::MAX)],
             implicit: None,

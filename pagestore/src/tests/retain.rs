@@ -78,7 +78,7 @@ fn write_images(timeline: &Timeline, random: &mut Random, partly: bool) {
     }
     let map = map.with(lsn, entries);
     let id = map.write(objects).unwrap();
-    timeline.swap_map(Arc::new(map), id, lsn, None).unwrap();
+    timeline.swap_map(Arc::new(map), id, lsn, None, None).unwrap();
 }
 
 fn any_boundary(random: &mut Random, model: &Model, timeline: &Timeline) -> Lsn {

@@ -137,6 +137,47 @@ fn wal_is_trimmed_in_whole_segments_and_only_when_sealed() {
 }
 
 #[test]
+fn housekeeping_of_any_length_is_told_from_history_without_its_wal() {
+    let mut repository = Repository::new(settings());
+    let timeline = repository.import();
+    assert_eq!(timeline.last_significant(), START, "an import begins history");
+    let mut random = Random(8);
+    let mut pen = Pen::at_end(&timeline);
+    let commit = || {
+        RecordBuilder::new(VERSION, rmgr::XACT, 0x00)
+            .xid(750)
+            .main(&0_i64.to_le_bytes())
+    };
+    let (bytes, committed) = pen.write(commit());
+    receive(&timeline, &bytes);
+    assert_eq!(timeline.last_significant(), committed.end);
+    while timeline.wal_start() < committed.end {
+        for _ in 0..100 {
+            let (bytes, _) = pen.write(image_record(&mut random, 0));
+            receive(&timeline, &bytes);
+        }
+        timeline.seal().unwrap();
+        assert_eq!(timeline.last_significant(), committed.end);
+    }
+    drop(timeline);
+    repository.reopen();
+    let timeline = repository.store.get(ROOT).unwrap();
+    assert!(timeline.wal_start() >= committed.end);
+    assert_eq!(timeline.last_significant(), committed.end);
+    // Open, and sealed.
+    let (bytes, again) = pen.write(commit());
+    receive(&timeline, &bytes);
+    assert_eq!(timeline.last_significant(), again.end);
+    timeline.seal().unwrap();
+    assert_eq!(timeline.last_significant(), again.end);
+    // Of a timeline of before, nobody knows: all that is sealed may be history.
+    timeline.update_state(|state| state.significant = None).unwrap();
+    assert_eq!(timeline.last_significant(), timeline.sealed());
+    let fork = repository.fork(2, ROOT, committed.end);
+    assert_eq!(fork.last_significant(), committed.end, "its start");
+}
+
+#[test]
 fn retention_keeps_wal_that_is_sealed() {
     let repository = Repository::new(Settings {
         keep_wal: 2 << 20,

@@ -268,7 +268,8 @@ impl Timeline {
         // WAL does not follow on what is held as WAL any more. Above an import alone it does.
         let gap = to > self.end();
         let map = Arc::new(map);
-        self.swap_map(Arc::clone(&map), id, to, gap.then_some(to))?;
+        // Whatever was received is history: it was committed where it was written.
+        self.swap_map(Arc::clone(&map), id, to, Some(to), gap.then_some(to))?;
         write(&self.memory).open = OpenLayer::new(to);
         self.set_end(to);
         indexer.reset(self.new_versions());

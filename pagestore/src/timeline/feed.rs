@@ -9,6 +9,7 @@ use super::ladder::Ladder;
 use super::versions::{Versions, commit_time};
 use super::{Timeline, lock, write};
 use crate::boundaries::RecordSpan;
+use crate::significance::is_significant;
 use crate::{PageStoreError, Result, State};
 
 const CHUNK: usize = 1 << 20;
@@ -233,7 +234,7 @@ impl Timeline {
         let record = Record::decode(self.version, raw.bytes).map_err(|error| broken(error.to_string()))?;
         let span = RecordSpan { start, end };
         let versions = indexer.versions.of(&record, span, &Newest(self), &broken)?;
-        let commit_time = commit_time(&record);
+        let (commit_time, significant) = (commit_time(&record), is_significant(&record));
         let mut memory = write(&self.memory);
         for (key, version) in versions {
             memory
@@ -241,7 +242,7 @@ impl Timeline {
                 .put(key, version)
                 .map_err(|_| broken(format!("{key:?} has two changes that need each other")))?;
         }
-        memory.open.close_record(span, commit_time);
+        memory.open.close_record(span, commit_time, significant);
         self.worked();
         self.set_end(end);
         Ok(())

@@ -2,7 +2,7 @@
 
 use neon_types::{Key, KeyRange, Lsn, LsnRange, RelTag};
 
-use super::Timeline;
+use super::{Timeline, lock, read};
 use crate::boundaries::{Boundaries, RecordSpan};
 use crate::layer::Fields;
 use crate::value::Value;
@@ -134,6 +134,21 @@ impl Timeline {
             .flatten()
             .filter(|(lsn, _)| own.contains(*lsn))
             .collect())
+    }
+
+    /// Returns the end of the last record of this timeline that makes history (law 3): everything behind it is housekeeping. It does not depend on
+    /// how much WAL is kept. The start of the timeline when nothing makes history.
+    pub fn last_significant(&self) -> Lsn {
+        let open = {
+            let memory = read(&self.memory);
+            let frozen = memory.frozen.as_ref().and_then(|frozen| frozen.significant());
+            memory.open.significant().or(frozen)
+        };
+        let state = || {
+            let state = lock(&self.state);
+            state.significant.unwrap_or(state.sealed)
+        };
+        open.unwrap_or_else(state)
     }
 
     /// Returns the number of transactions of this timeline whose commit record ends in `range`. Once `stop` says so,

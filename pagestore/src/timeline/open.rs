@@ -113,6 +113,8 @@ pub(crate) struct OpenLayer {
     range: LsnRange,
     keys: BTreeMap<PackedKey, KeyVersions>,
     runs: BTreeMap<u64, Run>,
+    /// End of the last record that makes history.
+    significant: Option<Lsn>,
     memory: usize,
 }
 
@@ -126,6 +128,7 @@ impl OpenLayer {
             range: LsnRange { start, end: start },
             keys: BTreeMap::new(),
             runs: BTreeMap::new(),
+            significant: None,
             memory: 0,
         }
     }
@@ -161,8 +164,16 @@ impl OpenLayer {
         Ok(())
     }
 
-    /// Notes that a record is in: everything up to its end can be read.
-    pub(crate) fn close_record(&mut self, span: RecordSpan, commit_time: Option<i64>) {
+    /// Returns the end of the last record in it that makes history (law 3); none when all are housekeeping.
+    pub(crate) fn significant(&self) -> Option<Lsn> {
+        self.significant
+    }
+
+    /// Notes that a record is in, and whether it makes history: everything up to its end can be read.
+    pub(crate) fn close_record(&mut self, span: RecordSpan, commit_time: Option<i64>, significant: bool) {
+        if significant {
+            self.significant = Some(span.end);
+        }
         self.runs
             .entry(span.start.0 >> 20)
             .or_default()

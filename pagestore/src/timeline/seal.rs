@@ -73,7 +73,7 @@ impl Timeline {
         self.step("seal-after-map")?;
         lock(&self.indexer).ladder.write(sealed)?;
         self.step("seal-before-swap")?;
-        self.swap_map(Arc::new(map), id, sealed, None)?;
+        self.swap_map(Arc::new(map), id, sealed, frozen.significant(), None)?;
         self.step("seal-after-swap")?;
         self.children_adopt();
         self.trim()?;
@@ -230,12 +230,14 @@ impl Timeline {
         Ok(layers.entries)
     }
 
-    /// Makes `map`, of that name, the one that reads use; what was frozen is served by it. With `wal_base`, WAL begins there.
+    /// Makes `map`, of that name, the one that reads use; what was frozen is served by it, and its last record that makes history ends at
+    /// `significant`. With `wal_base`, WAL begins there.
     pub(crate) fn swap_map(
         &self,
         map: Arc<LayerMap>,
         id: neon_types::LayerMapId,
         sealed: Lsn,
+        significant: Option<Lsn>,
         wal_base: Option<Lsn>,
     ) -> Result<()> {
         self.point_to(
@@ -243,6 +245,7 @@ impl Timeline {
             id,
             |state| {
                 state.sealed = sealed;
+                state.significant = significant.or(state.significant);
                 state.wal_base = wal_base.unwrap_or(state.wal_base);
             },
             |memory| memory.frozen = None,

@@ -55,6 +55,10 @@ pub struct TimelineState {
     pub layer_map: Option<LayerMapId>,
     /// Up to here the layer map serves everything; equal to `start` when nothing is sealed.
     pub sealed: Lsn,
+    /// End of the last record below `sealed` that makes history (law 3): what follows it is housekeeping. None: not known, and all of it may
+    /// make history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub significant: Option<Lsn>,
     /// WAL is kept from here on at most: the start, or where received layers end.
     pub wal_base: Lsn,
     /// Where it forks off.
@@ -139,6 +143,7 @@ impl TimelineState {
             hints_logged: cluster.hints_logged,
             layer_map: None,
             sealed: start,
+            significant: Some(start),
             wal_base: start,
             ancestor: None,
             import: None,
@@ -433,6 +438,7 @@ segment_size = 16777216
 hints_logged = true
 layer_map = "0505050505050505050505050505050505050505050505050505050505050505"
 sealed = "1/28"
+significant = "1/28"
 wal_base = "1/28"
 
 [ancestor]

@@ -1,12 +1,16 @@
-//! What system catalogs say of names: the first columns of `pg_database`, `pg_namespace` and `pg_class`, and relation maps.
+//! What system catalogs say of names, roles and databases: the first columns of some of them, and relation maps.
 //!
-//! Only columns that lie at one place in every version from 14 to 18: they have a fixed length, are never null, and come first.
+//! Only columns whose place is known: they have a fixed length and are never null, and what comes before them, too.
 
 mod relation_map;
+mod role;
 mod row;
+mod shared;
 
 pub use relation_map::RelationMap;
+pub use role::{PG_AUTHID, Role, Secret};
 pub use row::{Row, Visibility, rows};
+pub use shared::{Database, PG_SUBSCRIPTION, Subscription};
 
 /// Oid of `pg_class`.
 pub const PG_CLASS: u32 = 1259;

@@ -15,6 +15,10 @@ const XMAX_INVALID: u16 = 0x0800;
 const XMAX_IS_MULTI: u16 = 0x1000;
 /// `HEAP_XMAX_LOCK_ONLY`
 const XMAX_LOCK_ONLY: u16 = 0x0080;
+/// `HEAP_HASNULL`
+const HAS_NULL: u16 = 0x0001;
+/// `SizeofHeapTupleHeader`: where the null bitmap begins.
+const BITMAP: usize = 23;
 
 /// A row (`HeapTupleHeaderData` and what follows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Row<'a> {
     xmin: u32,
     xmax: u32,
     infomask: u16,
+    /// A bit for each column that is not null; empty when none is null.
+    nulls: &'a [u8],
     /// Its columns, without header and null bitmap.
     pub columns: &'a [u8],
 }
@@ -46,7 +52,7 @@ pub fn rows(page: &Page) -> impl Iterator<Item = Row<'_>> {
 }
 
 impl<'a> Row<'a> {
-    fn decode(tuple: &'a [u8]) -> Option<Row<'a>> {
+    pub(super) fn decode(tuple: &'a [u8]) -> Option<Row<'a>> {
         let word = |at: usize| Some(u32::from_le_bytes(tuple.get(at..at + 4)?.try_into().ok()?));
         let half = |at: usize| Some(u16::from_le_bytes(tuple.get(at..at + 2)?.try_into().ok()?));
         let header = usize::from(*tuple.get(22)?);
@@ -54,8 +60,18 @@ impl<'a> Row<'a> {
             xmin: word(0)?,
             xmax: word(4)?,
             infomask: half(20)?,
+            nulls: match half(20)? & HAS_NULL {
+                0 => &[],
+                _ => tuple.get(BITMAP..header)?,
+            },
             columns: tuple.get(header..)?,
         })
+    }
+
+    /// Returns true when the column, from 0, is null.
+    pub fn is_null(&self, column: usize) -> bool {
+        let byte = self.nulls.get(column / 8);
+        byte.is_some_and(|byte| byte >> (column % 8) & 1 == 0)
     }
 
     /// Returns whether it is there, given what became of transactions.
@@ -81,18 +97,39 @@ impl<'a> Row<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::convert::Infallible;
 
     use super::*;
+
+    /// A tuple with a null bitmap, when it is not empty, and columns.
+    pub fn tuple(nulls: &[u8], columns: &[u8]) -> Vec<u8> {
+        let header = (BITMAP + nulls.len()).next_multiple_of(8);
+        let mut tuple = vec![0; header];
+        tuple[20] = u8::from(!nulls.is_empty());
+        tuple[22] = u8::try_from(header).expect("short");
+        tuple[BITMAP..BITMAP + nulls.len()].copy_from_slice(nulls);
+        tuple.extend_from_slice(columns);
+        tuple
+    }
 
     fn row(infomask: u16) -> Row<'static> {
         Row {
             xmin: 700,
             xmax: 701,
             infomask,
+            nulls: &[],
             columns: &[],
         }
+    }
+
+    #[test]
+    fn nulls_are_told_by_their_bits() {
+        let some = tuple(&[0b1111_1011, 0b1], &[7; 8]);
+        let row = Row::decode(&some).expect("a row");
+        let nulls: Vec<usize> = (0..9).filter(|column| row.is_null(*column)).collect();
+        assert_eq!((nulls, row.columns), (vec![2], &[7; 8][..]));
+        assert!(!Row::decode(&tuple(&[], &[7])).expect("a row").is_null(2));
     }
 
     #[test]

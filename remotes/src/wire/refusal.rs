@@ -80,6 +80,11 @@ pub(super) fn encode(refusal: &Refusal, out: &mut Encoder) {
             out.u8(11);
             out.text(cut(what));
         }
+        Refusal::Settings { branch, names } => {
+            out.u8(12);
+            out.text(branch);
+            out.text(cut(&names.join("\n")));
+        }
     }
 }
 
@@ -126,6 +131,10 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Decoded<Refusal> {
         9 => Refusal::Limit { what: text(input)? },
         10 => Refusal::NotAllowed { reason: text(input)? },
         11 => Refusal::Contradiction { what: text(input)? },
+        12 => Refusal::Settings {
+            branch: input.branch()?,
+            names: text(input)?.lines().map(str::to_owned).collect(),
+        },
         other => return Err(input.error(format!("unknown refusal {other}"))),
     })
 }

@@ -276,6 +276,10 @@ fn samples() -> Vec<Message> {
         Refusal::Contradiction {
             what: "it begins elsewhere".to_owned(),
         },
+        Refusal::Settings {
+            branch: branch(),
+            names: vec!["work_mem".to_owned(), "my.setting".to_owned()],
+        },
     ] {
         samples.push(Message::Refused(Box::new(refusal)));
     }

@@ -248,7 +248,7 @@ async fn ahead_is_refused_until_forced_and_a_pull_goes_forward() {
     assert_eq!(b.head("main"), old);
     let reflog = b.reflog();
     let (step, was) = reflog.last().expect("an entry");
-    assert_eq!((*was, step.why), (Some(new), "push (forced)"));
+    assert_eq!((*was, step.why()), (Some(new), "push (forced)"));
 
     b.set_branch("main", new);
     let outcome = pull(&a, "main", &b, "main", PLAIN).await.expect("pulled");

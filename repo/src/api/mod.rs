@@ -37,6 +37,9 @@ pub enum Request {
         /// What to do with a data directory that is there.
         #[serde(default)]
         existing: Existing,
+        /// What it may do.
+        #[serde(default)]
+        role: Role,
     },
     /// The connection URI of a running endpoint.
     Uri {
@@ -207,6 +210,17 @@ pub enum Request {
     },
 }
 
+/// What an endpoint may do that its original does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It is a copy: it archives nothing, applies no subscription, waits for no standby.
+    #[default]
+    Copy,
+    /// It acts as it is configured.
+    Primary,
+}
+
 /// What to do with the data directory of a branch that is to start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -247,6 +261,8 @@ pub struct Transfer {
 pub struct Fsck {
     /// Also start a throw-away Postgres at each branch head, and let amcheck look at everything.
     pub boot: bool,
+    /// Call functions of the databases where a check takes that.
+    pub functions: bool,
     /// Also derive the layers again from the WAL that is kept, and compare.
     pub deep: bool,
     /// Ask origins for what is damaged.
@@ -399,8 +415,12 @@ pub struct Made {
 pub struct Endpoint {
     /// Name: that of the branch, or the revision's LSN form for a read-only one.
     pub name: String,
-    /// Connection URI with password, over TCP on 127.0.0.1.
+    /// Connection URI: over TCP on 127.0.0.1 with the repository's password, or through the socket where the superuser has one of its own.
     pub uri: String,
+    /// The superuser that initdb made.
+    pub user: String,
+    /// A database that lets one in.
+    pub database: String,
     /// TCP port.
     pub port: u16,
     /// Directory of the Unix socket.

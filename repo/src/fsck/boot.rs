@@ -1,35 +1,17 @@
 //! `fsck --boot`: Postgres is asked. A throw-away server is started at the head of each branch and checks what it finds there.
 
-use std::path::Path;
-
 use neon_compute::{Boot, Purpose};
 use neon_types::{Lsn, with_causes};
-use tokio_postgres::Client;
 
-use crate::api::{Booted, Finding, Progress, ProgressSink};
+use crate::api::{Booted, Finding, Progress, ProgressSink, Role};
 use crate::directory::{Run, find_installation};
 use crate::endpoint_file::EndpointFile;
 use crate::error::{RepoError, Result};
-use crate::postgres::connect_to;
+use crate::postgres::Door;
 use crate::repository::Repository;
 use crate::resolve::Target;
 
-/// Every database that can be connected to.
-const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1";
-
-/// What amcheck can check: schema and name, the query that does it. Unlogged relations are empty here. Functions in index expressions are
-/// found as their makers did, in the index' schema.
-const CHECKS: &str = "
-SELECT n.nspname, c.relname, format(CASE a.amname
-         WHEN 'btree' THEN 'SELECT bt_index_check(%s::oid, true)'
-         WHEN 'gin' THEN 'SELECT gin_index_check(%s::oid)'
-         WHEN 'heap' THEN 'SELECT format(''block %%s, item %%s: %%s'', blkno, offnum, msg) FROM verify_heapam(%s::oid, check_toast => true)'
-       END, c.oid)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = c.relam
-     LEFT JOIN pg_index i ON i.indexrelid = c.oid
-WHERE c.relpersistence = 'p' AND c.relkind IN ('r', 't', 'm', 'i') AND coalesce(i.indisvalid AND i.indisready, true)
-  AND (a.amname IN ('btree', 'heap') OR a.amname = 'gin' AND to_regproc('gin_index_check') IS NOT NULL)
-ORDER BY 1, 2";
+use super::amcheck::{self, Amcheck};
 
 /// What was found on one branch.
 #[derive(Debug, Default)]
@@ -43,6 +25,7 @@ impl Repository {
     /// Checks the head of each branch with a server of its own. What it writes is thrown away with its directory.
     pub(super) fn boot_branches(
         &self,
+        functions: bool,
         findings: &mut Vec<Finding>,
         progress: &mut dyn ProgressSink,
     ) -> Result<Vec<Booted>> {
@@ -59,7 +42,7 @@ impl Repository {
                 unit: "branches".into(),
             });
             let target = self.resolve(Some(branch))?;
-            let found = match self.boot(&target, progress) {
+            let found = match self.boot(&target, functions, progress) {
                 Ok(found) => found,
                 Err(_) if progress.cancelled() => return Err(RepoError::Interrupted),
                 Err(error) => Found {
@@ -81,7 +64,7 @@ impl Repository {
         Ok(booted)
     }
 
-    fn boot(&self, target: &Target, progress: &mut dyn ProgressSink) -> Result<Found> {
+    fn boot(&self, target: &Target, functions: bool, progress: &mut dyn ProgressSink) -> Result<Found> {
         let position = target.place.position();
         let timeline = self.timeline(position.timeline)?;
         let name = format!("fsck-{}-{:X}", position.timeline.short(), position.lsn.0);
@@ -95,8 +78,16 @@ impl Repository {
                 history,
                 purpose: Purpose::ReadWrite,
                 slot: None,
+                settings: None,
             };
-            self.build(&name, &timeline, position.lsn, &boot, "", progress)?;
+            self.build(
+                &name,
+                &timeline,
+                position.lsn,
+                &boot,
+                &target.commit.settings,
+                progress,
+            )?;
             self.write_endpoint_file(
                 &name,
                 &EndpointFile {
@@ -114,13 +105,18 @@ impl Repository {
                 socket_directory: self.socket_directory(&name),
                 autovacuum: false,
                 read_only: false,
+                role: Role::Copy,
             }
         };
         let found = self
             .run_postgres(&name, &installation, &run, progress)
             .and_then(|_| {
-                self.runtime
-                    .block_on(check(&run.socket_directory, run.port, progress))
+                let file = self
+                    .endpoint_file(&name)?
+                    .ok_or_else(|| RepoError::NotRunning(name.clone()))?;
+                let door = self.door(&name, &file)?;
+                let schema = format!("neon_{}", neon_types::RepoId(self.world().random()));
+                self.runtime.block_on(check(&door, functions, &schema, progress))
             });
         let _exclusive = self.exclusive();
         self.stop(Some(&name), false)?;
@@ -128,62 +124,49 @@ impl Repository {
     }
 }
 
-async fn check(socket_directory: &Path, port: u16, progress: &mut dyn ProgressSink) -> Result<Found> {
+async fn check(door: &Door, functions: bool, schema: &str, progress: &mut dyn ProgressSink) -> Result<Found> {
     let mut found = Found::default();
-    let databases = connect_to(socket_directory, port, "postgres").await?;
-    for row in databases.query(DATABASES, &[]).await? {
-        let database: String = row.try_get(0)?;
-        let client = connect_to(socket_directory, port, &database).await?;
-        if let Err(error) = client
-            .batch_execute("SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS amcheck")
-            .await
-        {
-            found.notes.push(format!(
-                "amcheck is not there for this Postgres ({}): it was started, its relations were not checked",
-                message(&error)
-            ));
-            return Ok(found);
+    let access = door.access()?;
+    let databases = amcheck::databases(&mut door.enter().await?).await?;
+    for database in databases {
+        let mut session = door.enter_database(&access, &database).await?;
+        match Amcheck::make(&mut session, door.version(), schema).await {
+            Ok(mut amcheck) => {
+                check_database(&mut amcheck, &database, functions, progress, &mut found).await?;
+            }
+            Err(error) => {
+                found.notes.push(format!(
+                    "amcheck is not there for this Postgres ({}): it was started, its relations were not checked",
+                    amcheck::message(&error)
+                ));
+                return Ok(found);
+            }
         }
-        check_database(&client, &database, progress, &mut found).await?;
     }
     Ok(found)
 }
 
 async fn check_database(
-    client: &Client,
+    amcheck: &mut Amcheck<'_>,
     database: &str,
+    functions: bool,
     progress: &mut dyn ProgressSink,
     found: &mut Found,
 ) -> Result<()> {
-    let checks = client.query(CHECKS, &[]).await?;
-    let total = checks.len() as u64;
-    for (done, row) in (1..).zip(checks) {
+    let checks = amcheck.checks(functions).await?;
+    found.notes.extend(amcheck::remark(database, &checks));
+    let total = checks.all.len() as u64;
+    for (done, check) in (1..).zip(&checks.all) {
         if progress.cancelled() {
             return Err(RepoError::Interrupted);
         }
-        let (schema, name, query): (String, String, String) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        client
-            .execute(
-                "SELECT set_config('search_path', quote_ident($1) || ', public', false)",
-                &[&schema],
-            )
-            .await?;
         found.relations += 1;
-        match client.simple_query(&query).await {
-            Ok(rows) => found.problems.extend(rows.iter().filter_map(|row| {
-                match row {
-                    tokio_postgres::SimpleQueryMessage::Row(row) => row
-                        .get(0)
-                        .filter(|problem| !problem.is_empty())
-                        .map(|problem| format!("{database}.{schema}.{name}: {problem}")),
-                    _ => None,
-                }
-            })),
-            Err(error) => found
-                .problems
-                .push(format!("{database}.{schema}.{name}: {}", message(&error))),
-        }
+        let problems = amcheck.run(check, functions).await?;
+        let (schema, name) = (&check.schema, &check.name);
+        let told = problems
+            .iter()
+            .map(|problem| format!("{database}.{schema}.{name}: {problem}"));
+        found.problems.extend(told);
         progress.report(&Progress {
             label: format!("amcheck in {database}"),
             done,
@@ -192,12 +175,4 @@ async fn check_database(
         });
     }
     Ok(())
-}
-
-/// Returns what the server said.
-fn message(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => said.message().to_owned(),
-        None => with_causes(error),
-    }
 }

@@ -1,5 +1,6 @@
 //! `fsck`: every object re-hashed, every ref, commit and layer map followed.
 
+mod amcheck;
 mod boot;
 mod deep;
 mod repair;
@@ -24,7 +25,7 @@ impl Repository {
             self.rederive(&mut checked, progress)?;
         }
         if request.boot {
-            checked.booted = self.boot_branches(&mut checked.findings, progress)?;
+            checked.booted = self.boot_branches(request.functions, &mut checked.findings, progress)?;
         }
         Ok(checked)
     }

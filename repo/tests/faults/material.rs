@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use neon_pagestore::{NewTimeline, import};
 use neon_repo::Repository;
-use neon_repo::api::{Existing, Init, Quiet, Request, Response};
+use neon_repo::api::{Existing, Init, Quiet, Request, Response, Role};
 use neon_tests_kit::{Output, TestPostgres};
 use neon_types::{Lsn, LsnRange, Position, TimelineId};
 
@@ -147,6 +147,7 @@ impl Material {
         let run = |request: Request| original.handle(request, &caller(), &mut Quiet).expect("it works");
         let start = |branch: &str| match run(Request::Start {
             existing: Existing::Use,
+            role: Role::Copy,
             rev: Some(branch.into()),
             port: None,
         }) {

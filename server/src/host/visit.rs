@@ -66,7 +66,7 @@ impl Gate for Visit {
             name: format!("refs/heads/{}", step.branch),
             old: step.expect.map(|commit| commit.to_string()),
             new: step.new.to_string(),
-            why: step.why.to_owned(),
+            why: step.why().to_owned(),
             bytes: arrived.bytes,
         };
         self.audit.moves(&self.who, &event).map_err(|error| {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use neon_objects::ObjectStore;
+use neon_objects::{Expect, ObjectStore, RefEdit, Refs};
 use neon_pagestore::{LayerWriter, MapEntry, PageStore};
 use neon_postgres::wal::{NewBlock, RecordBuilder, StreamWriter, rmgr};
-use neon_types::{CommitId, Fork, Key, KeyRange, Lsn, ObjectId, RelTag};
+use neon_types::{CommitId, Fork, Key, KeyRange, Lsn, ObjectId, RefName, RelTag};
 use serde_json::Value;
 
 use crate::environment::TestEnvironment;
@@ -141,6 +141,24 @@ impl<'e> TestRepo<'e> {
             }
         }
         unreachable!("every 65536th attempt succeeds")
+    }
+
+    /// Moves a branch, whose daemon must be gone, to a commit that is its head but for the settings, which are this text.
+    pub fn forge_settings(&self, branch: &str, settings: &str) {
+        let objects = ObjectStore::open(self.inside("objects")).expect("objects");
+        let id: CommitId = self.place(branch).commit.parse().expect("an id");
+        let mut commit = objects.read_commit(id).expect("a commit");
+        commit.settings = settings.to_owned();
+        commit.parents = vec![id];
+        let forged = objects.write_commit(&commit).expect("written");
+        let edit = RefEdit {
+            name: RefName::branch(branch).expect("a name"),
+            expect: Expect::Exactly(id),
+            new: Some(forged),
+        };
+        let refs = Refs::open(self.inside("")).expect("refs");
+        refs.edit(&[edit], "somebody", "forged", commit.time)
+            .expect("moved");
     }
 
     /// Continues the WAL of a branch, whose daemon must be gone, with a record of an extension's own kind that changes block 0 of a

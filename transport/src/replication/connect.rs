@@ -117,17 +117,25 @@ impl Replication {
     /// shutting down: try again), `Refused`, `Cut`, `Protocol`.
     pub async fn connect(options: &ConnectOptions) -> Result<Replication, TransportError> {
         let address = options.place.to_string();
-        let no_answer = |_| TransportError::NoAnswer {
-            address: address.clone(),
-            seconds: options.patience.as_secs(),
-        };
         let (reader, writer) = timeout(options.patience, options.open())
             .await
-            .map_err(no_answer)?
-            .map_err(|source| TransportError::Unreachable {
-                address: address.clone(),
-                source,
-            })?;
+            .map_err(|_| no_answer(options))?
+            .map_err(|source| TransportError::Unreachable { address, source })?;
+        Replication::start(options, reader, writer).await
+    }
+
+    /// Makes a walsender connection of one to the server's socket that is open already. Errors as of [`Replication::connect`].
+    pub async fn over(stream: UnixStream, options: &ConnectOptions) -> Result<Replication, TransportError> {
+        let (reader, writer) = stream.into_split();
+        Replication::start(options, Box::new(reader), Box::new(writer)).await
+    }
+
+    async fn start(
+        options: &ConnectOptions,
+        reader: BoxRead,
+        writer: BoxWrite,
+    ) -> Result<Replication, TransportError> {
+        let address = options.place.to_string();
         let mut parameters = vec![
             ("user", options.user.as_str()),
             ("application_name", &options.application_name),
@@ -153,7 +161,7 @@ impl Replication {
         let start = Link::start(reader, writer, &parameters, login);
         let link = timeout(options.patience, start)
             .await
-            .map_err(no_answer)?
+            .map_err(|_| no_answer(options))?
             .map_err(|error| match error {
                 LinkError::PasswordNeeded => TransportError::PasswordMissing {
                     address: address.clone(),
@@ -186,5 +194,12 @@ impl Replication {
     /// Returns what the server reported at the start, such as `server_version`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.link.parameters.get(name).map(String::as_str)
+    }
+}
+
+fn no_answer(options: &ConnectOptions) -> TransportError {
+    TransportError::NoAnswer {
+        address: options.place.to_string(),
+        seconds: options.patience.as_secs(),
     }
 }

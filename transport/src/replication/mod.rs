@@ -200,8 +200,8 @@ fn about_slot(error: TransportError, name: &str) -> TransportError {
     }
 }
 
-/// An error after the start of the session.
-fn refined(error: LinkError) -> TransportError {
+/// An error after the start of a session.
+pub(crate) fn refined(error: LinkError) -> TransportError {
     match error {
         LinkError::Wire(error) => error.into(),
         LinkError::Closed => TransportError::Cut { source: None },

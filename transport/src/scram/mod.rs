@@ -8,7 +8,7 @@ mod verifier;
 
 pub(crate) use exchange::{Exchange, ExchangeError};
 pub use verifier::{
-    DEFAULT_ITERATIONS, LEAST_ITERATIONS, MAX_ITERATIONS, SALT_SIZE, Secret, VerifierError, is_verifier,
-    make_verifier, salt_of,
+    DEFAULT_ITERATIONS, LEAST_ITERATIONS, MAX_ITERATIONS, SALT_SIZE, Secret, VerifierError, is_of_drawn,
+    is_of_password, is_verifier, make_verifier, salt_of, salt_of_drawn,
 };
 pub(crate) use verifier::{Verifier, hmac, random};

@@ -114,6 +114,35 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What the second half of a drawn salt is made with.
+const DRAWN: &[u8; 32] = b"neon: a password that was drawn\0";
+
+/// Returns a salt that says that its password was drawn by a program of ours, and is nobody's own: 8 random bytes and 8 that follow from them.
+pub fn salt_of_drawn(random: [u8; 8]) -> [u8; SALT_SIZE] {
+    let mut salt = [0; SALT_SIZE];
+    let mark = hmac(DRAWN, &[&random]);
+    for (place, byte) in salt.iter_mut().zip(random.into_iter().chain(mark)) {
+        *place = byte;
+    }
+    salt
+}
+
+/// Returns true when `verifier` has a salt of [`salt_of_drawn`].
+pub fn is_of_drawn(verifier: &str) -> bool {
+    let Ok(verifier) = Verifier::parse(verifier) else {
+        return false;
+    };
+    let random = verifier.salt.first_chunk::<8>();
+    random.is_some_and(|random| verifier.salt == salt_of_drawn(*random))
+}
+
+/// Returns true when `verifier` is one of `password`.
+pub fn is_of_password(verifier: &str, password: &str) -> bool {
+    Verifier::parse(verifier).is_ok_and(|parts| {
+        make_verifier(password, &parts.salt, parts.iterations).is_ok_and(|made| made == parts.to_string())
+    })
+}
+
 /// Returns true for a text that [`crate::server::Users`] may return.
 pub fn is_verifier(text: &str) -> bool {
     Verifier::parse(text).is_ok()
@@ -236,6 +265,18 @@ mod tests {
         assert_eq!(make_verifier("a", b"salt", 0), Err(VerifierError::Iterations(0)));
         assert!(!is_verifier("md5e3c9c1d1c0bfa2d4b0f7"));
         assert!(!is_verifier("SCRAM-SHA-256$4096:AQID$AAAA:AAAA"));
+    }
+
+    #[test]
+    fn a_drawn_password_is_known_by_its_salt() {
+        let drawn = make_verifier("x", &salt_of_drawn(*b"12345678"), 4096).unwrap();
+        assert!(is_of_drawn(&drawn) && is_of_password(&drawn, "x") && !is_of_password(&drawn, "y"));
+        let own = make_verifier("x", b"1234567812345678", 4096).unwrap();
+        assert!(!is_of_drawn(&own) && is_of_password(&own, "x"));
+        let short = make_verifier("x", b"1234", 4096).unwrap();
+        for other in [short.as_str(), "md5e3c9c1d1c0bfa2d4b0f7", ""] {
+            assert!(!is_of_drawn(other) && !is_of_password(other, "y"));
+        }
     }
 
     #[test]

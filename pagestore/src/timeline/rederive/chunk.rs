@@ -12,6 +12,7 @@ use super::super::versions::{Versions, commit_time};
 use super::Next;
 use crate::boundaries::RecordSpan;
 use crate::map::LayerMap;
+use crate::significance::is_significant;
 use crate::value::Value;
 use crate::{PageStoreError, Result, State};
 
@@ -147,7 +148,7 @@ impl<'a> Chunks<'a> {
             open.put(key, version)
                 .map_err(|_| broken(format!("{key:?} has two changes that need each other")))?;
         }
-        open.close_record(span, commit_time(record));
+        open.close_record(span, commit_time(record), is_significant(record));
         Ok(values)
     }
 }

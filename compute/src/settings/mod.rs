@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use neon_postgres::PgVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::conf::{Conf, list};
-use crate::directory::origins;
+use crate::conf::{Conf, Why, is_setting_name, list};
+use crate::directory::{Purpose, origins};
 use crate::error::{ComputeError, Result};
-use crate::hba;
+use crate::{hba, socket};
 
 /// Libraries that may be preloaded without being asked for: they look at queries and reach nothing outside.
 pub const PRELOAD_ALLOWED: [&str; 4] = [
@@ -17,9 +17,6 @@ pub const PRELOAD_ALLOWED: [&str; 4] = [
     "pg_prewarm",
     "pg_stat_kcache",
 ];
-
-/// Longest path of a Unix socket, bytes: `sun_path` without the final zero.
-const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// What one endpoint's Postgres shall be started with.
 #[derive(Clone, Debug)]
@@ -36,6 +33,8 @@ pub struct EndpointSettings {
     pub autovacuum: bool,
     /// The directory was built for reading: Postgres is a standby that is fed by nobody.
     pub read_only: bool,
+    /// It may do what its original does: archive, apply subscriptions, wait for standbys.
+    pub act_as_primary: bool,
     /// Preload libraries that are allowed beside [`PRELOAD_ALLOWED`].
     pub preload_allowed: Vec<String>,
     /// Further settings of the user for this endpoint. None of those that are pinned.
@@ -92,8 +91,22 @@ pub struct SwitchedOff {
     pub name: String,
     /// What the cluster's configuration says.
     pub configured: String,
-    /// What holds here.
+    /// What holds here; empty: what Postgres does without the setting.
     pub pinned: String,
+    /// Why.
+    pub why: Why,
+}
+
+impl SwitchedOff {
+    /// Returns that `name`, configured so, is `pinned` here.
+    pub fn new(name: &str, configured: &str, pinned: &str, why: Why) -> SwitchedOff {
+        SwitchedOff {
+            name: name.to_owned(),
+            configured: configured.to_owned(),
+            pinned: pinned.to_owned(),
+            why,
+        }
+    }
 }
 
 /// The result of [`pin`].
@@ -105,14 +118,18 @@ pub struct Pinned {
     pub switched_off: Vec<SwitchedOff>,
 }
 
-/// What a copy of a production cluster must not do, with the value that switches it off. First version, last version.
-const QUIET: [(&str, &str, u16, u16); 20] = [
+/// What a primary does and its copy does not unless it is asked to, with the value that switches it off. First version, last version.
+const PRIMARY: [(&str, &str, u16, u16); 6] = [
     ("archive_mode", "off", 14, 99),
     ("archive_library", "", 15, 99),
     ("archive_command", "", 14, 99),
     ("max_logical_replication_workers", "0", 14, 99),
     ("synchronous_standby_names", "", 14, 99),
     ("synchronized_standby_slots", "", 17, 99),
+];
+
+/// What no copy of a cluster does.
+const QUIET: [(&str, &str, u16, u16); 14] = [
     ("sync_replication_slots", "off", 17, 99),
     ("primary_conninfo", "", 14, 99),
     ("primary_slot_name", "", 14, 99),
@@ -129,53 +146,66 @@ const QUIET: [(&str, &str, u16, u16); 20] = [
     ("bonjour", "off", 14, 99),
 ];
 
-/// Returns the settings of [`QUIET`] that a version has.
-fn quiet(version: PgVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
-    QUIET
-        .into_iter()
+/// Returns the settings of [`PRIMARY`] and [`QUIET`] that a version has.
+pub(crate) fn quiet(version: PgVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
+    of_version(version, PRIMARY.into_iter().chain(QUIET))
+}
+
+/// Returns those of them that an endpoint does not follow.
+fn switched(
+    version: PgVersion,
+    wanted: &EndpointSettings,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let primary: &[_] = if wanted.act_as_primary { &[] } else { &PRIMARY };
+    of_version(version, primary.iter().copied().chain(QUIET))
+}
+
+fn of_version(
+    version: PgVersion,
+    settings: impl Iterator<Item = (&'static str, &'static str, u16, u16)>,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    settings
         .filter(move |(_, _, first, last)| (*first..=*last).contains(&version.major()))
         .map(|(name, value, _, _)| (name, value))
 }
 
 /// Returns those of `conf`'s settings that make a cluster act on the world around it, with the values that switch them off; and
 /// the preload libraries outside the allow-list.
-pub fn acts_on_the_world(version: PgVersion, conf: &Conf, preload_allowed: &[String]) -> Vec<SwitchedOff> {
+fn acts_on_the_world(version: PgVersion, conf: &Conf, wanted: &EndpointSettings) -> Vec<SwitchedOff> {
     let mut found = Vec::new();
-    for (name, off) in quiet(version) {
+    for (name, off) in switched(version, wanted) {
         if let Some(configured) = conf.get(name)
             && !same_value(configured, off)
         {
-            found.push(SwitchedOff {
-                name: name.to_owned(),
-                configured: configured.to_owned(),
-                pinned: off.to_owned(),
-            });
+            found.push(SwitchedOff::new(name, configured, off, Why::Original));
         }
     }
     if let Some(configured) = conf.get("shared_preload_libraries") {
         let all = list(configured);
         let allowed: Vec<String> = all
             .iter()
-            .filter(|library| may_preload(library, preload_allowed))
+            .filter(|library| may_preload(library, &wanted.preload_allowed))
             .cloned()
             .collect();
         if allowed.len() < all.len() {
-            found.push(SwitchedOff {
-                name: "shared_preload_libraries".to_owned(),
-                configured: configured.to_owned(),
-                pinned: allowed.join(","),
-            });
+            let pinned = allowed.join(",");
+            found.push(SwitchedOff::new(
+                "shared_preload_libraries",
+                configured,
+                &pinned,
+                Why::Library,
+            ));
         }
     }
     found
 }
 
-fn may_preload(library: &str, more: &[String]) -> bool {
+pub(crate) fn may_preload(library: &str, more: &[String]) -> bool {
     let name = library.strip_prefix("$libdir/").unwrap_or(library);
     PRELOAD_ALLOWED.contains(&name) || more.iter().any(|allowed| allowed == name)
 }
 
-fn same_value(configured: &str, pinned: &str) -> bool {
+pub(crate) fn same_value(configured: &str, pinned: &str) -> bool {
     let off = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "off" | "false" | "no" | "0");
     configured == pinned || (off(configured) && off(pinned))
 }
@@ -210,12 +240,9 @@ pub fn pin(
     minimums: &Minimums,
     wanted: &EndpointSettings,
 ) -> Result<Pinned> {
-    let socket = wanted.socket_dir.join(format!(".s.PGSQL.{}", wanted.port));
-    if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(ComputeError::SocketPath {
-            path: socket,
-            max: SOCKET_PATH_MAX,
-        });
+    let sockets = named_from(pgdata, &wanted.socket_dir);
+    if !socket::fits(&sockets) {
+        return Err(ComputeError::SocketPath(sockets));
     }
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
@@ -227,14 +254,11 @@ pub fn pin(
     let mut settings: Vec<(&str, String)> = vec![
         ("data_directory", path(pgdata)),
         ("hba_file", path(&pgdata.join(hba::NAME))),
-        ("ident_file", path(&pgdata.join("pg_ident.conf"))),
+        ("ident_file", path(&pgdata.join(hba::IDENT_NAME))),
         ("cluster_name", ascii(&wanted.name)),
         ("port", wanted.port.to_string()),
         ("listen_addresses", listen.to_owned()),
-        (
-            "unix_socket_directories",
-            format!("\"{}\"", path(&wanted.socket_dir)),
-        ),
+        ("unix_socket_directories", format!("\"{}\"", path(&sockets))),
         ("unix_socket_permissions", "0700".to_owned()),
         ("unix_socket_group", String::new()),
         ("ssl", "off".to_owned()),
@@ -257,18 +281,23 @@ pub fn pin(
     // An empty external_pid_file is a name too, and is complained about.
     let needed = |name: &str| name != "external_pid_file" || conf.get(name).is_some();
     settings.extend(
-        quiet(version)
+        switched(version, wanted)
             .filter(|(name, _)| needed(name))
             .map(|(name, value)| (name, value.to_owned())),
     );
-    let switched_off = acts_on_the_world(version, conf, &wanted.preload_allowed);
+    let switched_off = acts_on_the_world(version, conf, wanted);
     let preload = conf.get("shared_preload_libraries").map(list).unwrap_or_default();
     let preload: Vec<String> = preload
         .into_iter()
         .filter(|library| may_preload(library, &wanted.preload_allowed))
         .collect();
     settings.push(("shared_preload_libraries", preload.join(",")));
-    settings.extend(raised(version, conf, minimums, wanted));
+    let purpose = if wanted.read_only {
+        Purpose::ReadOnly
+    } else {
+        Purpose::ReadWrite
+    };
+    settings.extend(raised(version, conf, minimums, purpose, &wanted.extra));
     let mut settings: Vec<(String, String)> = settings
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -286,23 +315,38 @@ pub fn pin(
     })
 }
 
-/// Returns the limits that are configured too low for what the state holds. The others are left to the user, who could not
+/// Returns the path by which a server in `pgdata` names a directory: one beside it from there, so that it may be of any length, and both may move.
+fn named_from(pgdata: &Path, directory: &Path) -> PathBuf {
+    match (pgdata.parent(), directory.parent(), directory.file_name()) {
+        (Some(ours), Some(theirs), Some(name)) if ours == theirs => Path::new("..").join(name),
+        _ => directory.to_owned(),
+    }
+}
+
+/// Returns the limits that are configured too low for what the state holds, or for us. The others are left to the user, who could not
 /// change them any more if they were pinned.
-fn raised(
+pub(crate) fn raised(
     version: PgVersion,
     conf: &Conf,
     minimums: &Minimums,
-    wanted: &EndpointSettings,
+    purpose: Purpose,
+    extra: &[(String, String)],
 ) -> Vec<(&'static str, String)> {
     // A standby must not be smaller than what its WAL was written with; a primary only has to hold what there is.
-    let standby = |minimum: i64| if wanted.read_only { minimum } else { 0 };
-    let with_slots = 10.max(minimums.origins.saturating_add(2));
+    let standby = |minimum: i64| if purpose == Purpose::ReadOnly { minimum } else { 0 };
+    // We connect to endpoints, not to what left us.
+    let ours = |minimum: i64| if purpose == Purpose::Export { 0 } else { minimum };
+    let slots = minimums.origins.saturating_add(ours(2)).max(ours(10));
     let prepared = minimums.prepared.max(standby(minimums.max_prepared_transactions));
     let mut limits = vec![
         ("max_connections", 100, standby(minimums.max_connections)),
         ("max_worker_processes", 8, standby(minimums.max_worker_processes)),
-        ("max_wal_senders", 10, standby(minimums.max_wal_senders).max(5)),
-        ("max_replication_slots", 10, with_slots),
+        (
+            "max_wal_senders",
+            10,
+            standby(minimums.max_wal_senders).max(ours(5)),
+        ),
+        ("max_replication_slots", 10, slots),
         ("max_prepared_transactions", 0, prepared),
         (
             "max_locks_per_transaction",
@@ -311,16 +355,15 @@ fn raised(
         ),
     ];
     if version >= PgVersion::V18 {
-        limits.push(("max_active_replication_origins", 10, minimums.origins.max(1)));
+        limits.push(("max_active_replication_origins", 10, minimums.origins));
     }
     let mut raised = Vec::new();
     for (name, default, minimum) in limits {
-        let extra = wanted
-            .extra
+        let given = extra
             .iter()
             .rev()
             .find(|(extra, _)| extra.eq_ignore_ascii_case(name));
-        let configured = match extra {
+        let configured = match given {
             Some((_, value)) => value.parse().ok(),
             None => conf.number(name),
         };
@@ -339,13 +382,5 @@ fn ascii(name: &str) -> String {
         .collect()
 }
 
-fn is_setting_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
-}
-
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;

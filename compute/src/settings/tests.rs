@@ -8,6 +8,7 @@ fn wanted() -> EndpointSettings {
         tcp: true,
         autovacuum: true,
         read_only: false,
+        act_as_primary: false,
         preload_allowed: Vec::new(),
         extra: Vec::new(),
     }
@@ -80,6 +81,26 @@ fn a_copy_of_production_does_not_act_as_production() {
 }
 
 #[test]
+fn who_is_asked_to_acts_as_a_primary() {
+    let configured = "archive_mode = on\narchive_command = 'true'\nmax_logical_replication_workers = 7\nrestore_command = 'x'\n";
+    let mut asked = wanted();
+    asked.act_as_primary = true;
+    let result = pinned(PgVersion::V17, configured, Minimums::default(), &asked);
+    for name in [
+        "archive_mode",
+        "archive_command",
+        "max_logical_replication_workers",
+        "synchronous_standby_names",
+    ] {
+        assert_eq!(value(&result, name), None, "{name} is as it is configured");
+    }
+    assert_eq!(value(&result, "restore_command"), Some(""), "it recovers nothing");
+    assert_eq!(value(&result, "fsync"), Some("on"));
+    let off: Vec<&str> = result.switched_off.iter().map(|off| off.name.as_str()).collect();
+    assert_eq!(off, ["restore_command"]);
+}
+
+#[test]
 fn limits_are_raised_only_where_the_state_needs_it() {
     let minimums = Minimums {
         max_connections: 200,
@@ -137,5 +158,17 @@ fn what_is_pinned_cannot_be_given() {
         &Minimums::default(),
         &deep,
     );
-    assert!(matches!(error, Err(ComputeError::SocketPath { .. })));
+    assert!(matches!(error, Err(ComputeError::SocketPath(_))));
+    // Beside the data directory it has a short name, however deep that lies.
+    let pgdata = deep.socket_dir.join("pgdata");
+    deep.socket_dir = deep.socket_dir.join("socket");
+    let pinned = pin(
+        PgVersion::V15,
+        &pgdata,
+        &Conf::default(),
+        &Minimums::default(),
+        &deep,
+    )
+    .expect("pinned");
+    assert_eq!(value(&pinned, "unix_socket_directories"), Some("\"../socket\""));
 }
