@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn at(path: &Path) -> Audit {
-        Audit::new(path.to_owned(), Arc::new(RealWorld::default()))
+        Audit::new(path.to_owned(), Arc::new(RealWorld))
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct References {
     objects: HashSet<ObjectId>,
 }
 
+/// A timeline whose state is damaged, and what is wrong.
+pub type DamagedNode = (TimelineId, PageStoreError);
+
 impl References {
     /// Returns true when a timeline needs the object.
     pub fn contains(&self, id: ObjectId) -> bool {
@@ -41,7 +44,7 @@ impl References {
 
 impl PageStore {
     /// Returns every timeline, by id, and beside them those whose state is damaged, with what is wrong.
-    pub fn nodes(&self) -> Result<(Vec<TimelineNode>, Vec<(TimelineId, PageStoreError)>)> {
+    pub fn nodes(&self) -> Result<(Vec<TimelineNode>, Vec<DamagedNode>)> {
         let (mut nodes, mut damaged) = (Vec::new(), Vec::new());
         for id in self.list() {
             match TimelineState::read(id, &self.directory_of(id)) {

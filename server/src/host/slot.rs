@@ -393,7 +393,7 @@ mod tests {
         let options = OpenOptions {
             takes_over: false,
             purpose: "test".to_owned(),
-            world: Arc::new(RealWorld::default()),
+            world: Arc::new(RealWorld),
             caller: Arc::default(),
             neighbours: Arc::new(crate::talk::Sockets),
             lock_wait: Duration::from_secs(3600),
