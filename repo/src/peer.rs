@@ -178,17 +178,14 @@ impl Source for Repository {
     fn plan(&self, request: &PlanRequest) -> Local<Plan> {
         let mut plan = Plan::default();
         for (step, upto) in request.stretches() {
-            let timeline = self
-                .pages
-                .get(step.timeline)
-                .map_err(|error| match error {
-                    PageStoreError::NoSuchTimeline(_) => LocalError::NotReadable {
-                        position: request.target,
-                        missing: format!("timeline {} is not here", step.timeline.short()),
-                    },
-                    // It is here, and cannot be opened: that is what is told.
-                    error => pages(error),
-                })?;
+            let timeline = self.pages.get(step.timeline).map_err(|error| match error {
+                PageStoreError::NoSuchTimeline(_) => LocalError::NotReadable {
+                    position: request.target,
+                    missing: format!("timeline {} is not here", step.timeline.short()),
+                },
+                // It is here, and cannot be opened: that is what is told.
+                error => pages(error),
+            })?;
             let from = request.have.highest_at_or_below(step.timeline, upto);
             let is_there = from.is_some_and(|from| from >= upto);
             let served = timeline.served();
