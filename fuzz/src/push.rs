@@ -184,13 +184,14 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Returns the names of all files that are history: objects, timelines, refs.
+/// Returns the names of all files that are history: objects, timelines, refs. `received` is none: it says how much of a timeline is durable.
 fn kept(repository: &Path) -> BTreeSet<PathBuf> {
     fn below(directory: &Path, found: &mut BTreeSet<PathBuf>) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                true => below(&entry.path(), found),
-                false => drop(found.insert(entry.path())),
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                below(&entry.path(), found);
+            } else if entry.file_name() != "received" {
+                found.insert(entry.path());
             }
         }
     }
