@@ -32,7 +32,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let base = page(base);
     for result in [page(result), moved(result, &base)] {
         let mut made = base.clone();
-        dissect::apply_delta(&dissect::delta(&base, &result), &mut made).expect("leads from one to the other");
+        dissect::apply_delta(&dissect::delta(&base, &result), &mut made)
+            .expect("leads from one to the other");
         assert!(made == result);
     }
 });

@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod layer;
 pub mod map;
 pub mod mutate;
+pub mod push;
 pub mod records;
 pub mod redo;
 pub mod scratch;
