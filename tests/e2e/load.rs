@@ -67,7 +67,8 @@ delete from document where id between currval('document_id_seq') - 520 and currv
 commit;
 ";
 
-/// Clients that write until they are ended.
+/// Clients that write until they are ended. They write as fast as a machine of two cores bears beside pushes and pulls: without a limit they take
+/// the processors from those, and meanwhile write what the next push has to bring.
 struct Load {
     clients: Vec<Child>,
 }
@@ -94,9 +95,18 @@ impl Load {
             command.spawn().expect("pgbench runs")
         };
         let clients = vec![
-            start(&["-c", "2", "-f", "savepoints.sql@2", "-b", "tpcb-like@1"]),
-            start(&["-c", "2", "-f", "prepared.sql"]),
-            start(&["-c", "3", "-f", "churn.sql"]),
+            start(&[
+                "-R",
+                "150",
+                "-c",
+                "2",
+                "-f",
+                "savepoints.sql@2",
+                "-b",
+                "tpcb-like@1",
+            ]),
+            start(&["-R", "30", "-c", "2", "-f", "prepared.sql"]),
+            start(&["-R", "10", "-c", "3", "-f", "churn.sql"]),
         ];
         Load { clients }
     }
