@@ -419,10 +419,8 @@ impl PageStore {
         fs::rename(directory, &path).map_err(PageStoreError::io("rename a new timeline to", &path))?;
         // The old name goes for good before the new one stays: what lies below the old one is removed by the next opening.
         let above = directory.parent().unwrap_or(&self.registry.directory);
-        let synced = durable::sync_directory(above).and_then(|()| match above == self.registry.directory {
-            true => Ok(()),
-            false => durable::sync_directory(&self.registry.directory),
-        });
+        let synced =
+            durable::sync_directory(above).and_then(|()| durable::sync_directory(&self.registry.directory));
         if let Err(error) = synced {
             // Nobody has heard of it: it may be made again.
             let _ = fs::remove_dir_all(&path);
