@@ -3,25 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use neon_tests_kit::{Output, TestEnvironment, TestPostgres, TestRepo, kill, postmaster_family};
+use neon_tests_kit::{Output, TestEnvironment, TestPostgres, TestRepo, kill, on_both, postmaster_family};
 use rustix::process::Signal;
 
-macro_rules! on_each_version {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            #[test]
-            fn on_15() {
-                super::$name(15);
-            }
-            #[test]
-            fn on_17() {
-                super::$name(17);
-            }
-        })*
-    };
-}
-
-on_each_version!(
+on_both!(
     a_lost_endpoint_file_loses_no_rows,
     one_damaged_thing_takes_nothing_else_along,
     autovacuum_comes_on_when_it_could_not_be_told_at_once,
@@ -51,10 +36,8 @@ fn make_writable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("ours");
 }
 
-fn a_lost_endpoint_file_loses_no_rows(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let repo = environment.init("shop", &postgres);
+fn a_lost_endpoint_file_loses_no_rows(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let repo = environment.init("shop", postgres);
     repo.start("main");
     repo.sql("main", "create table t (id serial primary key)");
     repo.ok(&["commit", "-m", "made"]);
@@ -167,10 +150,8 @@ fn object(repo: &TestRepo<'_>, id: &str) -> PathBuf {
     repo.inside(&format!("objects/{}/{}", &id[..2], &id[2..]))
 }
 
-fn one_damaged_thing_takes_nothing_else_along(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let whole = environment.init("whole", &postgres);
+fn one_damaged_thing_takes_nothing_else_along(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let whole = environment.init("whole", postgres);
     whole.set("pagestore.seal_megabytes", "1");
     whole.set("pagestore.compaction", "off");
     whole.sql_on("main", "create table t as select generate_series(1, 1000) id");
@@ -186,7 +167,7 @@ fn one_damaged_thing_takes_nothing_else_along(major: u16) {
     whole.quit();
     whole.fsck();
     // One version has them all, the other some.
-    for (what, harm) in HARMS.into_iter().skip(if major == 15 { 4 } else { 0 }) {
+    for (what, harm) in HARMS.into_iter().skip(if postgres.major() == 15 { 4 } else { 0 }) {
         let name = what.replace(' ', "-");
         let copied = Output::of(
             environment
@@ -254,10 +235,11 @@ fn one_damaged_thing_takes_nothing_else_along(major: u16) {
     }
 }
 
-fn autovacuum_comes_on_when_it_could_not_be_told_at_once(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let repo = environment.init("shop", &postgres);
+fn autovacuum_comes_on_when_it_could_not_be_told_at_once(
+    environment: &TestEnvironment,
+    postgres: &TestPostgres,
+) {
+    let repo = environment.init("shop", postgres);
     repo.ok(&["branch", "b", "main"]);
     let uri = repo.start("b");
     assert_eq!(

@@ -2,24 +2,9 @@
 
 use std::fs;
 
-use neon_tests_kit::{Serve, TestEnvironment, TestPostgres, TestRepo, kill, postmaster_family};
+use neon_tests_kit::{Serve, TestEnvironment, TestPostgres, TestRepo, kill, on_both, postmaster_family};
 
-macro_rules! on_each_version {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            #[test]
-            fn on_15() {
-                super::$name(15);
-            }
-            #[test]
-            fn on_17() {
-                super::$name(17);
-            }
-        })*
-    };
-}
-
-on_each_version!(
+on_both!(
     nothing_passes_over_a_gap,
     a_gap_can_be_set_aside,
     a_crash_behind_a_gap_is_taken_in,
@@ -86,11 +71,9 @@ fn with_a_gap<'e>(
     repo
 }
 
-fn nothing_passes_over_a_gap(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let serve = Serve::start(&environment, "srv");
-    let repo = with_a_gap(&environment, &postgres, &serve);
+fn nothing_passes_over_a_gap(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let serve = Serve::start(environment, "srv");
+    let repo = with_a_gap(environment, postgres, &serve);
     let rows = repo.sql("main", SUM);
     let colleague = environment.clone(&serve.uri("shop"), "colleague");
     colleague.sql_on("main", "insert into gone values (0)");
@@ -155,11 +138,9 @@ fn nothing_passes_over_a_gap(major: u16) {
     assert!(!repo.inside("aside").exists());
 }
 
-fn a_gap_can_be_set_aside(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let serve = Serve::start(&environment, "srv");
-    let repo = with_a_gap(&environment, &postgres, &serve);
+fn a_gap_can_be_set_aside(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let serve = Serve::start(environment, "srv");
+    let repo = with_a_gap(environment, postgres, &serve);
     assert_ahead(&repo, &["stop", "main"]);
     let started = repo.neon(&["start", "--set-aside", "main"]).describe();
     let kept = repo.inside("aside/main-1");
@@ -211,11 +192,9 @@ fn repo_with_unread_wal<'r>(repo: &'r TestRepo<'r>) -> &'r TestRepo<'r> {
     repo
 }
 
-fn a_crash_behind_a_gap_is_taken_in(major: u16) {
-    let postgres = TestPostgres::find(major);
-    let environment = TestEnvironment::new(env!("CARGO_BIN_EXE_neon"));
-    let serve = Serve::start(&environment, "srv");
-    let repo = with_a_gap(&environment, &postgres, &serve);
+fn a_crash_behind_a_gap_is_taken_in(environment: &TestEnvironment, postgres: &TestPostgres) {
+    let serve = Serve::start(environment, "srv");
+    let repo = with_a_gap(environment, postgres, &serve);
     repo.sql("main", "insert into kept values (-5, 'after the checkpoint')");
     let rows = repo.sql("main", SUM);
     let postmaster =
