@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Doc comments are the help and the man pages.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -160,6 +161,23 @@ impl Command {
             _ => "warn",
         }
     }
+}
+
+/// Returns true when a command line that clap does not understand asks for JSON all the same.
+pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+}
+
+/// Returns what clap says of a command line as an error of ours: its first sentence, then what it advises.
+pub fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let hint: Vec<&str> = lines.collect();
+    Failure::usage(message, hint.join("; "))
 }
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && cli::asks_for_json(std::env::args_os().skip(1)) => {
+            let failure = cli::usage_failure(&error);
+            ui::error::print(&failure, true);
+            return ExitCode::from(failure.exit_code());
+        }
         Err(error) => {
             // `--help` and `--version` come this way too; a reader that has gone away is no failure.
             let _ = error.print();

@@ -73,10 +73,10 @@ pub enum ComputeError {
     #[error("the state at this position is damaged: {0}")]
     Damaged(String),
     /// Relations at this position cannot be rebuilt; nothing was written.
-    #[error("{} relations cannot be rebuilt at this position, first {}", .0.len(), first_unbuildable(.0))]
+    #[error("{} cannot be rebuilt at this position, first {}", neon_types::counted(.0.len(), "relation"), first_unbuildable(.0))]
     Unbuildable(Vec<Unbuildable>),
     /// A setting that we pin was given.
-    #[error("setting '{0}' is pinned and cannot be given")]
+    #[error("setting '{0}' is pinned by neon and cannot be given")]
     PinnedSetting(String),
     /// The directory of the Unix socket has a path that is longer than the system takes.
     #[error("the path of the socket directory {} is too long for a socket", .0.display())]
@@ -84,6 +84,9 @@ pub enum ComputeError {
     /// Another program listens on the port.
     #[error("port {0} is taken")]
     PortTaken(u16),
+    /// This user may not listen on the port.
+    #[error("this user may not listen on port {0}")]
+    PortDenied(u16),
     /// Postgres refused to start or ended at once.
     #[error("postgres refused to start ({status}):\n{log}")]
     Refused {

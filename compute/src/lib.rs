@@ -17,6 +17,7 @@ pub mod hba;
 mod initdb;
 mod installation;
 mod pid_file;
+mod port;
 mod postmaster;
 mod process;
 mod reuse;
@@ -39,7 +40,8 @@ pub use installation::{
     Found, Installation, NotFound, SearchPath, Searched, find_client, parse_version, refuse_root,
 };
 pub use pid_file::{PidFile, SharedMemory};
-pub use postmaster::{Adoption, FIRST_PORT, Postmaster, Start, Stopped, free_port, socket_name};
+pub use port::{FIRST_PORT, check_port, free_port};
+pub use postmaster::{Adoption, Postmaster, Start, Stopped, socket_name};
 pub use process::{Killed, is_in_use, kill_everything};
 pub use reuse::{Evidence, RebuildReason, Reuse, decide};
 pub use salvage::{Salvaged, salvage, whole_records};

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,12 +17,11 @@ use crate::error::{ComputeError, Result};
 use crate::initdb::{without_locale, without_postgres_variables};
 use crate::installation::{Installation, refuse_root};
 use crate::pid_file::PidFile;
+use crate::port::check_port;
 use crate::process::{self, Identity, Process};
 use crate::settings::Pinned;
 use crate::socket;
 
-/// The first port that is tried.
-pub const FIRST_PORT: u16 = 55432;
 /// How often we look at a server that is starting or stopping.
 const STEP: Duration = Duration::from_millis(10);
 /// How much of the end of the log goes into an error.
@@ -98,7 +96,7 @@ impl Postmaster {
     /// Nothing may run in the directory: call [`crate::kill_everything`] first after a crash. Stale socket files are removed.
     ///
     /// # Errors
-    /// [`ComputeError::Running`], [`ComputeError::PortTaken`], [`ComputeError::Root`].
+    /// [`ComputeError::Running`], [`ComputeError::PortTaken`], [`ComputeError::PortDenied`], [`ComputeError::Root`].
     pub fn start(start: &Start<'_>) -> Result<Postmaster> {
         refuse_root()?;
         if process::is_in_use(start.pgdata)? {
@@ -112,8 +110,8 @@ impl Postmaster {
             .settings
             .iter()
             .any(|(name, value)| name == "listen_addresses" && !value.is_empty());
-        if tcp && !is_free(start.port) {
-            return Err(ComputeError::PortTaken(start.port));
+        if tcp {
+            check_port(start.port)?;
         }
         prepare_socket_dir(start.socket_dir, start.port)?;
         let log = OpenOptions::new()
@@ -323,8 +321,11 @@ impl Postmaster {
         let log = self.log_tail();
         // What the log says is in the language of the cluster, so ask the port itself.
         let bind = log.contains(&self.port.to_string()) || log.contains("TCP/IP");
-        if tcp && bind && !is_free(self.port) {
-            return ComputeError::PortTaken(self.port);
+        if tcp
+            && bind
+            && let Err(error) = check_port(self.port)
+        {
+            return error;
         }
         ComputeError::Refused { status, log }
     }
@@ -336,19 +337,6 @@ fn seen_from(pgdata: &Path, directory: &Path) -> PathBuf {
         (Ok(beside), Some(parent)) => parent.join(beside),
         _ => pgdata.join(directory),
     }
-}
-
-/// Returns true when nothing listens on the port of 127.0.0.1.
-fn is_free(port: u16) -> bool {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::AddrInUse,
-    }
-}
-
-/// Returns the first port from [`FIRST_PORT`] on that nothing listens on and that `reserved` does not claim.
-pub fn free_port(reserved: impl Fn(u16) -> bool) -> Option<u16> {
-    (FIRST_PORT..=u16::MAX).find(|port| !reserved(*port) && is_free(*port))
 }
 
 /// Makes the directory of the socket, and removes what a dead server left there.
@@ -393,15 +381,6 @@ fn log_tail(path: &Path, from: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_taken_port_is_passed_over() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port");
-        let port = listener.local_addr().expect("address").port();
-        assert!(!is_free(port));
-        let free = free_port(|port| port < FIRST_PORT + 3).expect("some port is free");
-        assert!(free >= FIRST_PORT + 3);
-    }
 
     #[test]
     fn a_socket_beside_the_directory_moves_with_it() {

@@ -183,16 +183,14 @@ impl Repository {
 
     /// Deletes a branch, unless its endpoint runs or, without `force`, only it holds some commit.
     pub(crate) fn delete_branch(&self, name: &str, force: bool) -> Result<api::Done> {
-        let (id, commit) = match self.head_of(name) {
+        let (_, commit) = match self.head_of(name) {
             Err(error) if force && error.is_damage() => return self.delete_damaged_branch(name),
             head => head?,
         };
         if self.endpoint_is_running(name)? {
             return Err(RepoError::EndpointRuns(name.to_owned()));
         }
-        if self.refs.head()? == name && self.heads()?.len() > 1 && !force {
-            return Err(RepoError::IsHead(name.to_owned()));
-        }
+        self.check_not_head(name)?;
         if force {
             // What can still be taken in need not be kept aside.
             if let Err(error) = self.take_in(name) {
@@ -226,24 +224,49 @@ impl Repository {
             }],
             "branch: deleted",
         )?;
-        let _ = id;
         self.forget_retention(name)?;
         Ok(api::Done {
-            notes: [format!(
-                "deleted branch {name} (was {} at {})",
-                id_now.short(),
-                commit.position.lsn
-            )]
+            notes: [
+                format!(
+                    "deleted branch {name} (was {} at {})",
+                    id_now.short(),
+                    commit.position.lsn
+                ),
+                format!(
+                    "to have it back before 'neon gc' removes it: neon branch {name} {}",
+                    id_now.short()
+                ),
+            ]
             .into_iter()
             .chain(kept)
             .collect(),
         })
     }
 
-    /// Deletes a branch whose ref or head cannot be read, HEAD's too: nothing else can be done with it.
+    /// Refuses to delete HEAD's branch: other commands would have none to work on.
+    fn check_not_head(&self, name: &str) -> Result<()> {
+        let others = self.has_other_branch(name)?;
+        match (others, self.refs.head()? == name) {
+            (true, false) => Ok(()),
+            (true, true) => Err(RepoError::IsHead(name.to_owned())),
+            (false, _) => Err(RepoError::IsLast(name.to_owned())),
+        }
+    }
+
+    /// Returns true when another branch is here, readable or not.
+    fn has_other_branch(&self, name: &str) -> Result<bool> {
+        let (names, damaged) = self.refs.survey("refs/heads/")?;
+        let mut all = names.into_keys().chain(damaged);
+        Ok(all.any(|other| other.short() != name))
+    }
+
+    /// Deletes a branch whose ref or head cannot be read, the last one too: nothing else can be done with it.
     fn delete_damaged_branch(&self, name: &str) -> Result<api::Done> {
         if self.endpoint_is_running(name)? {
             return Err(RepoError::EndpointRuns(name.to_owned()));
+        }
+        if self.has_other_branch(name)? {
+            self.check_not_head(name)?;
         }
         let full = branch_ref(name)?;
         let last = self.refs.get(&full).ok().flatten();

@@ -170,9 +170,9 @@ impl Repository {
         notes.extend(not_wal::unlogged(built.unlogged));
         notes.extend(not_wal::slots(&aside));
         if boot.purpose == Purpose::ReadOnly && !built.prepared.is_empty() {
+            let waiting = neon_types::counted(built.prepared.len(), "prepared transaction");
             notes.push(format!(
-                "{} prepared transactions wait here; a read-only endpoint does not list them",
-                built.prepared.len()
+                "{waiting} here that nobody has ended; a read-only endpoint does not list them"
             ));
         }
         Ok(notes)

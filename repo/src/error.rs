@@ -73,7 +73,7 @@ pub enum RepoError {
         lsn: Lsn,
     },
     /// The commit has fewer ancestors.
-    #[error("'{base}' has only {available} commits before it")]
+    #[error("'{base}' has only {} before it", neon_types::counted(*.available, "commit"))]
     NoSuchAncestor {
         /// The revision before `~`.
         base: String,
@@ -124,6 +124,9 @@ pub enum RepoError {
     /// HEAD cannot be deleted.
     #[error("'{0}' is HEAD, the default branch of other commands")]
     IsHead(String),
+    /// The last branch cannot be deleted.
+    #[error("'{0}' is the only branch of this repository")]
+    IsLast(String),
     /// No endpoint runs there.
     #[error("no endpoint is running on '{0}'")]
     NotRunning(String),
@@ -364,6 +367,7 @@ impl RepoError {
             RepoError::EndpointRuns(_) => "endpoint_runs",
             RepoError::WouldLose { .. } => "would_lose",
             RepoError::IsHead(_) => "is_head",
+            RepoError::IsLast(_) => "is_last",
             RepoError::NotRunning(_) => "not_running",
             RepoError::Empty => "empty",
             RepoError::Unsupported { .. } => "unsupported_record",
@@ -442,6 +446,9 @@ impl RepoError {
                 format!("push it, tag it, or delete it all the same: neon branch -D {branch}")
             }
             RepoError::IsHead(_) => "make another branch the default first: neon switch BRANCH".into(),
+            RepoError::IsLast(name) => format!(
+                "make another one first: neon branch NAME REV, then neon switch NAME; to rename it: neon branch -m {name} NEW"
+            ),
             RepoError::NotRunning(name) => format!("start it: neon start {name}"),
             RepoError::Empty => "push a branch to it, or use 'neon init'".into(),
             RepoError::Unsupported { .. } => REDO_HINT.into(),
@@ -539,6 +546,9 @@ fn compute_hint(error: &ComputeError) -> Option<String> {
         }
         ComputeError::Root => "run the command as an ordinary user".into(),
         ComputeError::PortTaken(_) => "choose another: neon start --port P".into(),
+        ComputeError::PortDenied(_) => {
+            "ports below 1024 take a right that ordinary users do not have; choose a higher one: neon start --port P".into()
+        }
         ComputeError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
         ComputeError::Unbuildable(_) => REDO_HINT.into(),
         ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),

@@ -105,6 +105,11 @@ impl Repository {
     fn config_set(&self, key: &str, value: Option<&str>) -> Result<Response> {
         let mut config = self.config()?;
         config.set(key, value)?;
+        if let Some(value) = value
+            && let Some(name) = neon_objects::config::postgres_setting(key)
+        {
+            self.check_endpoint_setting(&name, value)?;
+        }
         config.save()?;
         self.apply_wal_windows(&config)?;
         Ok(Response::Done(Done::default()))

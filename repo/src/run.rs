@@ -26,6 +26,7 @@ use crate::receiver::{self, Receiver};
 use crate::repository::Repository;
 use crate::resolve::Target;
 use crate::revision::Step;
+use crate::tail::FLUSH_WAIT;
 use crate::tli;
 use crate::world;
 
@@ -49,11 +50,13 @@ impl Repository {
         if revision.step == Step::Here
             && let Some(branch) = self.named(&revision.base)?.branch()
         {
-            let mut existing = existing;
-            return self.with_some_port(port, |port| {
-                // What was done is not done again on another port.
-                let existing = std::mem::take(&mut existing);
-                self.start_branch(branch, port, existing, role, progress)
+            let notes = self.make_way(branch, port, existing, progress)?;
+            let started = self.with_some_port(port, |port| {
+                self.start_branch(branch, port, role, notes.clone(), progress)
+            });
+            return started.inspect_err(|_| {
+                // It is done, also where no endpoint is there to say so.
+                notes.iter().for_each(|note| progress.note(note));
             });
         }
         if existing != Existing::Use {
@@ -85,7 +88,7 @@ impl Repository {
         for _ in 0..PORT_TRIES {
             match start(port) {
                 Err(RepoError::Compute(ComputeError::PortTaken(taken))) if asked.is_none() => {
-                    port = (taken..u16::MAX).skip(1).find(|port| port_is_free(*port));
+                    port = neon_compute::free_port(taken, |port| port == taken);
                 }
                 result => return result,
             }
@@ -93,30 +96,56 @@ impl Repository {
         start(port)
     }
 
-    fn start_branch(
+    /// Takes the data directory of a branch in, or sets it aside, as `existing` says. What can refuse the start is asked before: a start that is
+    /// refused leaves the directory where it is. Returns remarks.
+    fn make_way(
         &self,
         branch: &str,
         port: Option<u16>,
         existing: Existing,
+        progress: &mut dyn ProgressSink,
+    ) -> Result<Vec<String>> {
+        if existing == Existing::Use {
+            return Ok(Vec::new());
+        }
+        if self.endpoint_pid(branch).is_some() {
+            return Err(RepoError::EndpointRuns(branch.to_owned()));
+        }
+        let (_, head) = self.head_of(branch)?;
+        let version = self.timeline(head.position.timeline)?.state().version;
+        find_installation(&self.caller, Some(version))?;
+        self.choose_port(branch, port, self.endpoint_file(branch)?.as_ref())?;
+        self.endpoints.receivers().remove(branch);
+        match existing {
+            Existing::Use => Ok(Vec::new()),
+            Existing::Resync => self.resync(branch, progress),
+            Existing::SetAside if !pgdata_of(&self.neon_dir, branch).is_dir() => Err(RepoError::refused(
+                format!("'{branch}' has no data directory"),
+                format!("start it without --set-aside: neon start {branch}"),
+            )),
+            Existing::SetAside => Ok(vec![format!(
+                "the data directory that was there is kept as {}",
+                self.set_aside(branch)?.display()
+            )]),
+        }
+    }
+
+    fn start_branch(
+        &self,
+        branch: &str,
+        port: Option<u16>,
         role: Role,
+        mut notes: Vec<String>,
         progress: &mut dyn ProgressSink,
     ) -> Result<api::Endpoint> {
         if let Some(pid) = self.endpoint_pid(branch) {
-            if existing != Existing::Use || role == Role::Primary {
+            if role == Role::Primary {
                 return Err(RepoError::EndpointRuns(branch.to_owned()));
             }
             self.adopt(branch)?;
-            return self.describe(branch, pid, true, Vec::new());
+            return self.describe(branch, pid, true, notes);
         }
         self.endpoints.receivers().remove(branch);
-        let mut notes = match existing {
-            Existing::Use => Vec::new(),
-            Existing::Resync => self.resync(branch, progress)?,
-            Existing::SetAside => vec![format!(
-                "the data directory that was there is kept as {}",
-                self.set_aside(branch)?.display()
-            )],
-        };
         if let Some(place) = self.take_in(branch)?
             && place.lsn > self.head_of(branch)?.1.position.lsn
             && self.timeline(place.position().timeline)?.state().writer != self.writer()
@@ -220,13 +249,18 @@ impl Repository {
             ..file
         };
         self.write_endpoint_file(branch, &file)?;
-        self.receive(branch, &file, &timeline, quiet)?;
+        // A transaction of our own is no user's first one.
+        let ours_comes = self.password_is_due(branch, &file)?;
+        self.receive(branch, &file, &timeline, quiet && !ours_comes)?;
         if let Some(set) = self.ensure_password(branch, &file)? {
             notes.push(set.note);
             file.housekeeping_end = set.end;
             self.write_endpoint_file(branch, &file)?;
-            // The receiver must not take our own transaction for a user's.
             self.receive(branch, &file, &timeline, quiet)?;
+            // Whoever is told how to log in is told by what is here.
+            if let Some(receiver) = self.endpoints.receiver(branch) {
+                receiver.wait_for(file.housekeeping_end, FLUSH_WAIT);
+            }
         }
         let mut endpoint = self.describe(branch, started.pid, false, notes)?;
         endpoint.lsn = shown;
@@ -653,21 +687,21 @@ impl Repository {
         })
     }
 
-    /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from [`FIRST_PORT`].
+    /// Returns the port that an endpoint listens on: as asked, as before, or the first free one from `endpoint.first_port` up.
     pub(crate) fn choose_port(
         &self,
         name: &str,
         asked: Option<u16>,
         known: Option<&EndpointFile>,
     ) -> Result<u16> {
-        let wanted = asked.or(known.map(|file| file.port));
-        if let Some(port) = wanted {
-            if port_is_free(port) {
-                return Ok(port);
-            }
-            if asked.is_some() {
-                return Err(ComputeError::PortTaken(port).into());
-            }
+        if let Some(port) = asked {
+            neon_compute::check_port(port)?;
+            return Ok(port);
+        }
+        if let Some(file) = known
+            && neon_compute::check_port(file.port).is_ok()
+        {
+            return Ok(file.port);
         }
         let mut taken = Vec::new();
         for other in endpoint::names(&self.neon_dir)? {
@@ -680,14 +714,12 @@ impl Repository {
             .get("endpoint.first_port")?
             .and_then(|port| port.parse::<u16>().ok());
         let first = first.unwrap_or(neon_compute::FIRST_PORT);
-        (first..=u16::MAX)
-            .find(|port| !taken.contains(port) && port_is_free(*port))
-            .ok_or_else(|| {
-                RepoError::refused(
-                    format!("no port is free from {first} up"),
-                    "name one: neon start --port P",
-                )
-            })
+        neon_compute::free_port(first, |port| taken.contains(&port)).ok_or_else(|| {
+            RepoError::refused(
+                format!("no port is free from {first} up"),
+                "name one: neon start --port P",
+            )
+        })
     }
 
     /// Returns the directory of an endpoint's socket, which only its owner enters.
@@ -699,10 +731,6 @@ impl Repository {
 /// Passes a failpoint on the way from a position to a running server.
 fn passing(failpoint: &'static str) -> Result<()> {
     neon_pagestore::failpoint(failpoint).map_err(RepoError::io("pass the failpoint", failpoint))
-}
-
-fn port_is_free(port: u16) -> bool {
-    std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 fn boot_id(world: &dyn world::World) -> String {

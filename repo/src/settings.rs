@@ -1,8 +1,8 @@
 //! Settings as a part of history: `ALTER SYSTEM` writes no WAL, so a commit has what was set where the branch ran, and what two sides set
 //! is brought together when a branch moves.
 
-use neon_compute::LocalSettings;
 use neon_compute::conf::{Changes, Settings};
+use neon_compute::{ComputeError, LocalSettings};
 use neon_objects::Commit;
 use neon_postgres::PgVersion;
 use neon_remotes::{BranchMove, Direction, LocalError};
@@ -52,6 +52,23 @@ impl Sides {
 }
 
 impl Repository {
+    /// Checks that every endpoint could be started with a setting, as far as that is known without Postgres.
+    pub(crate) fn check_endpoint_setting(&self, name: &str, value: &str) -> Result<()> {
+        let head = self.refs.head()?;
+        let version = match self.head_of(&head) {
+            Ok((_, commit)) => self.timeline(commit.position.timeline)?.state().version,
+            // Without history nobody knows yet.
+            Err(_) => PgVersion::V18,
+        };
+        match neon_compute::settings::check_extra(version, name, value) {
+            Err(ComputeError::PinnedSetting(name)) => Err(RepoError::refused(
+                format!("setting '{name}' cannot have this value: neon sets it for every endpoint"),
+                "leave it out; what a primary does and its copy does not is switched on by: neon start --act-as-primary",
+            )),
+            other => Ok(other?),
+        }
+    }
+
     /// Returns what was set on the branch's endpoint since `head`; nothing when that has it all.
     pub(crate) fn uncommitted_settings(&self, branch: &str, head: &Commit) -> Result<Option<Uncommitted>> {
         if self.endpoint_file(branch)?.is_none() {

@@ -42,6 +42,14 @@ impl Whose {
             Secret::Kept(_) => Whose::Own,
         }
     }
+
+    /// Returns true for one that this repository's takes the place of.
+    fn gives_way(self) -> bool {
+        match self {
+            Whose::Nobodys | Whose::Origins => true,
+            Whose::Ours | Whose::Own => false,
+        }
+    }
 }
 
 impl Repository {
@@ -50,12 +58,18 @@ impl Repository {
         Ok(Whose::of(&access.secret, &self.password()?))
     }
 
+    /// Returns true when [`Repository::ensure_password`] will set one.
+    pub(crate) fn password_is_due(&self, name: &str, file: &EndpointFile) -> Result<bool> {
+        let access = self.door(name, file)?.access()?;
+        Ok(self.whose_password(&access)?.gives_way())
+    }
+
     /// Gives the endpoint's superuser the repository's password, unless that has one of its own.
     pub(crate) fn ensure_password(&self, name: &str, file: &EndpointFile) -> Result<Option<PasswordSet>> {
         let door = self.door(name, file)?;
         let access = door.access()?;
         let whose = self.whose_password(&access)?;
-        if matches!(whose, Whose::Ours | Whose::Own) {
+        if !whose.gives_way() {
             return Ok(None);
         }
         let end = self

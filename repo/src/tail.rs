@@ -15,7 +15,7 @@ use crate::postgres;
 use crate::repository::Repository;
 
 /// How long a running Postgres gets to flush what it had inserted when it was asked.
-const FLUSH_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const FLUSH_WAIT: Duration = Duration::from_secs(30);
 
 impl Repository {
     /// Takes in everything that the branch's endpoint had acknowledged when this was called, and returns how far the branch

@@ -19,6 +19,7 @@ use crate::api::{Existing, Progress, ProgressSink, Role, Secret, Transfer, Trans
 use crate::endpoint::pgdata_of;
 use crate::error::{RepoError, Result};
 use crate::not_wal;
+use crate::origins::hide_password;
 use crate::repository::{OpenOptions, Repository, branch_ref, new_branch_ref};
 
 /// Outcome of a branch that a fetch did not take in; a note says why.
@@ -28,18 +29,35 @@ pub const REFUSED: &str = "refused";
 const NEIGHBOUR_WAIT: Duration = Duration::from_secs(10);
 const NEIGHBOUR_LOOK: Duration = Duration::from_millis(500);
 
-/// Where a transfer goes: an origin by name, and a branch there.
+/// Where a transfer goes: another repository, and a branch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Destination {
-    origin: String,
+    /// Its name as an origin; none when it was named by its address alone: then nothing is remembered of it.
+    origin: Option<String>,
     uri: String,
     branch: String,
 }
 
+impl Destination {
+    /// Returns what to call the repository.
+    fn whose(&self) -> String {
+        match &self.origin {
+            Some(origin) => origin.clone(),
+            None => hide_password(&self.uri),
+        }
+    }
+}
+
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.origin, self.branch)
+        write!(f, "{}/{}", self.whose(), self.branch)
     }
+}
+
+/// Returns true for a text that says where a repository is, and is no name of an origin: those have one part.
+fn is_address(text: &str) -> bool {
+    let is_path = text.starts_with('/') || text == "." || text == ".." || text.starts_with("./");
+    is_path || text.starts_with("../") || text.contains("://")
 }
 
 impl Repository {
@@ -95,7 +113,7 @@ impl Repository {
         ));
         Ok(vec![Transferred {
             branch: Some(branch),
-            remote: format!("{}/{}", destination.origin, destination.branch),
+            remote: destination.to_string(),
             outcome: word(outcome.motion).to_owned(),
             old: outcome.before,
             new: head,
@@ -187,7 +205,7 @@ impl Repository {
         let moved = volume(transfer, &outcome.planned, &outcome.arrived);
         Ok(vec![Transferred {
             branch: Some(into),
-            remote: format!("{}/{}", destination.origin, destination.branch),
+            remote: destination.to_string(),
             outcome: word(outcome.motion).to_owned(),
             old: outcome.before,
             new,
@@ -209,6 +227,19 @@ impl Repository {
         let head = self.refs.head()?;
         let branch = transfer.branch.clone();
         let destination = self.destination(branch.as_deref().unwrap_or(&head), transfer.target.as_deref())?;
+        let Some(origin) = &destination.origin else {
+            return Err(RepoError::refused(
+                format!(
+                    "no origin is at {}, so what is fetched would have no name",
+                    destination.whose()
+                ),
+                format!(
+                    "name it, then fetch: neon origin add NAME {}; or: neon pull BRANCH {} --as NAME",
+                    destination.whose(),
+                    destination.whose()
+                ),
+            ));
+        };
         let one = branch.is_some()
             || transfer
                 .target
@@ -224,13 +255,11 @@ impl Repository {
         let mut skipped = outcome.skipped.clone();
         let mut rows = Vec::new();
         for fetched in &outcome.branches {
-            let origin = destination.origin.clone();
             let there = Destination {
-                origin,
-                uri: String::new(),
                 branch: fetched.name.clone(),
+                ..destination.clone()
             };
-            let name = RefName::origin(&there.origin, &there.branch).map_err(bad_name)?;
+            let name = RefName::origin(origin, &there.branch).map_err(bad_name)?;
             let old = self.refs.get(&name)?;
             if fetched.refused.is_none()
                 && !transfer.dry_run
@@ -245,7 +274,7 @@ impl Repository {
             let moved = volume(transfer, &fetched.planned, &fetched.arrived);
             rows.push(Transferred {
                 branch: None,
-                remote: format!("{}/{}", there.origin, there.branch),
+                remote: there.to_string(),
                 outcome: match (&fetched.refused, old == Some(fetched.head)) {
                     (Some(_), _) => REFUSED,
                     (None, true) => "up to date",
@@ -261,7 +290,7 @@ impl Repository {
                 notes: fetched.refused.iter().cloned().collect(),
             });
         }
-        tell_skipped(&skipped, &destination.origin, progress);
+        tell_skipped(&skipped, origin, progress);
         Ok(rows)
     }
 
@@ -422,12 +451,13 @@ impl Repository {
             .map_err(|error| RepoError::refused(error.to_string(), "report this"))?
     }
 
-    /// Reads a lone `cloud` as the origin when there is no branch of that name: `neon fetch cloud`, `neon push cloud`.
+    /// Reads a lone `cloud` as the origin when there is no branch of that name, and a lone address: `neon fetch cloud`, `neon push ../other`.
     fn with_origin(&self, transfer: &Transfer) -> Result<Transfer> {
         let mut transfer = transfer.clone();
         if let (Some(word), None) = (&transfer.branch, &transfer.target) {
             let name = word.split(':').next().unwrap_or(word);
-            if self.config()?.origins()?.contains_key(name) && self.head_of(word).is_err() {
+            let is_origin = self.config()?.origins()?.contains_key(name) && self.head_of(word).is_err();
+            if is_origin || is_address(word) {
                 transfer.target = transfer.branch.take();
             }
         }
@@ -437,6 +467,9 @@ impl Repository {
     fn destination(&self, branch: &str, target: Option<&str>) -> Result<Destination> {
         let config = self.config()?;
         let upstream = config.upstream(branch)?;
+        if let Some(address) = target.filter(|target| is_address(target)) {
+            return self.at_address(address, branch);
+        }
         let (origin, other) = match target {
             Some(target) => match target.split_once(':') {
                 Some((origin, other)) => (origin.to_owned(), Some(other.to_owned())),
@@ -460,12 +493,38 @@ impl Repository {
         RefName::origin(&origin, &branch)
             .and_then(|name| name.check_new())
             .map_err(|error| RepoError::refused(error.to_string(), NAME_HINT))?;
-        Ok(Destination { origin, uri, branch })
+        Ok(Destination {
+            origin: Some(origin),
+            uri,
+            branch,
+        })
+    }
+
+    /// Returns the branch of the same name in the repository at an address: the origin that is there, when one has a name.
+    fn at_address(&self, address: &str, branch: &str) -> Result<Destination> {
+        parse(address)?;
+        RefName::branch(branch)
+            .and_then(|name| name.check_new())
+            .map_err(|error| RepoError::refused(error.to_string(), NAME_HINT))?;
+        let uri = absolute(address, self.caller.directory());
+        let place = hide_password(&uri);
+        let known = self.config()?.origins()?.into_iter();
+        Ok(Destination {
+            origin: known
+                .filter(|(_, origin)| hide_password(&origin.uri) == place)
+                .map(|(name, _)| name)
+                .next(),
+            uri,
+            branch: branch.to_owned(),
+        })
     }
 
     /// Writes down where a branch of an origin is.
     fn remember(&self, destination: &Destination, commit: CommitId) -> Result<()> {
-        let name = RefName::origin(&destination.origin, &destination.branch).map_err(bad_name)?;
+        let Some(origin) = &destination.origin else {
+            return Ok(());
+        };
+        let name = RefName::origin(origin, &destination.branch).map_err(bad_name)?;
         if self.refs.get(&name)? == Some(commit) {
             return Ok(());
         }
@@ -482,11 +541,14 @@ impl Repository {
     /// The first push and a clone set where a branch goes by default.
     fn set_first_upstream(&self, branch: &str, destination: &Destination) -> Result<()> {
         let mut config = self.config()?;
+        let Some(origin) = &destination.origin else {
+            return Ok(());
+        };
         if config.upstream(branch)?.is_some() {
             return Ok(());
         }
         let upstream = Upstream {
-            origin: destination.origin.clone(),
+            origin: origin.clone(),
             branch: destination.branch.clone(),
         };
         config.set_upstream(branch, Some(&upstream))?;
@@ -564,15 +626,12 @@ fn pull_refusal(error: RepoError, destination: &Destination, into: &str) -> Repo
         return RepoError::Remote(RemoteError::Refused(refusal));
     };
     let count = |count: Option<u64>| match count {
-        Some(1) => "1 transaction".to_owned(),
-        Some(count) => format!("{count} transactions"),
+        Some(count) => neon_types::counted(count, "transaction"),
         None => "an unknown number of transactions".to_owned(),
     };
     RepoError::refused(
         format!(
-            "branch '{into}' has diverged from {}/{}: since {} there are {} to {} here and {} to {} there",
-            destination.origin,
-            destination.branch,
+            "branch '{into}' has diverged from {destination}: since {} there are {} to {} here and {} to {} there",
             divergence.common.lsn,
             count(divergence.current_transactions),
             divergence.current,
@@ -622,5 +681,38 @@ pub(crate) fn absolute(uri: &str, base: &std::path::Path) -> String {
                 .into_owned()
         }
         _ => uri.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_name_of_an_origin() {
+        for address in [
+            "postgresql://ada@h/shop",
+            "file:///srv/shop",
+            "/srv/shop",
+            "./shop",
+            "../shop",
+            "..",
+            ".",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for name in ["cloud", "cloud:feature/x", "a.b", "..x"] {
+            assert!(!is_address(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let there = Destination {
+            origin: None,
+            uri: "postgresql://ada:hunter2@h:1/shop".to_owned(),
+            branch: "main".to_owned(),
+        };
+        assert_eq!(there.to_string(), "postgresql://ada@h:1/shop/main");
     }
 }

@@ -168,3 +168,20 @@ fn no_argument_has_the_name_of_a_global_one() {
     assert_eq!(global, ["chdir", "json", "color"]);
     check(&command, &global);
 }
+
+#[test]
+fn a_usage_error_can_be_told_as_json() {
+    let words = |line: &str| {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        asks_for_json(words.into_iter())
+    };
+    assert!(words("status --nosuch --json"));
+    assert!(!words("status --nosuch"));
+    assert!(!words("psql main -- --json"));
+    let Failure::Usage(error) = usage_failure(&parse("status --nosuch").expect_err("no such option")) else {
+        panic!("another kind");
+    };
+    assert_eq!(error.code, "usage");
+    assert!(error.message.contains("--nosuch"), "{error:?}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("Usage: ")));
+}

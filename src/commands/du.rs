@@ -63,7 +63,7 @@ fn print_refs(usage: &Usage, out: &mut dyn Write) -> io::Result<()> {
         })
         .collect();
     if !rows.is_empty() {
-        table::write(out, &["REF", "ALONE", "SHARED", "OF IT WAL", "ENDPOINT"], &rows)?;
+        table::write(out, &["REF", "ALONE", "SHARED", "INCL. WAL", "ENDPOINT"], &rows)?;
         writeln!(out)?;
     }
     writeln!(
@@ -186,7 +186,7 @@ mod tests {
         };
         assert_eq!(
             text(|out| print_refs(&usage, out)),
-            "REF      ALONE    SHARED    OF IT WAL  ENDPOINT\n\
+            "REF      ALONE    SHARED    INCL. WAL  ENDPOINT\n\
              main     3.0 MiB  80.0 MiB  1.0 MiB    90.0 MiB\n\
              tags/v1  0 B      80.0 MiB  1.0 MiB\n\n\
              in all: objects 100.0 MiB, WAL 16.0 MiB, endpoints 90.0 MiB\n"

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use neon_repo::api::{Checked, FromOrigins, Fsck, Rederived, Request, Response, SkippedHistory};
+use neon_types::counted;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -100,12 +101,12 @@ fn print(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "checked {} objects ({}), {} refs, {} commits, {} layer maps: {}",
-        checked.objects,
+        "checked {} ({}), {}, {}, {}: {}",
+        counted(checked.objects, "object"),
         size::bytes(checked.bytes),
-        checked.refs,
-        checked.commits,
-        checked.layer_maps,
+        counted(checked.refs, "ref"),
+        counted(checked.commits, "commit"),
+        counted(checked.layer_maps, "layer map"),
         match checked.findings.len() {
             0 => "all is well".to_owned(),
             1 => "1 thing is wrong".to_owned(),

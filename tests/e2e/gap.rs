@@ -108,6 +108,17 @@ fn nothing_passes_over_a_gap(environment: &TestEnvironment, postgres: &TestPostg
     assert!(format!("{refused:?}").contains("--resync main"), "{refused:?}");
     assert_eq!(repo.place("main"), before);
 
+    // A start that is refused leaves the directory where it is.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener.local_addr().expect("its number").port().to_string();
+    for way in ["--set-aside", "--resync"] {
+        let refused = repo.refused(&["start", way, "main", "--port", &taken]);
+        assert!(refused.message.contains(&taken), "{refused:?}");
+        assert!(repo.inside("endpoints/main/pgdata/PG_VERSION").is_file(), "{way}");
+    }
+    assert!(!repo.inside("aside").exists());
+    assert_eq!(repo.place("main"), before);
+
     let started = repo.neon(&["start", "--resync", "main"]).describe();
     assert!(
         started.contains("took in what the data directory had changed"),
@@ -152,6 +163,9 @@ fn a_gap_can_be_set_aside(environment: &TestEnvironment, postgres: &TestPostgres
         "3000|3000"
     );
     repo.ok(&["stop", "main"]);
+    repo.ok(&["branch", "fresh", "main"]);
+    let refused = repo.refused(&["start", "--set-aside", "fresh"]);
+    assert!(refused.message.contains("no data directory"), "{refused:?}");
 
     // Deleted with its branch, a directory that is not all here is kept, too.
     let repo = repo_with_unread_wal(&repo);

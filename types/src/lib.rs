@@ -5,6 +5,7 @@
 
 mod causes;
 mod checked;
+mod count;
 mod id;
 mod key;
 mod lsn;
@@ -15,6 +16,7 @@ mod shard;
 
 pub use causes::with_causes;
 pub use checked::{ChecksumError, checked_text, with_checksum};
+pub use count::counted;
 pub use id::{CommitId, LayerId, LayerMapId, ObjectId, ParseIdError, Prefix, RepoId, TimelineId};
 pub use key::{Fork, Key, PACKED_KEY_SIZE, PackedKey, ParseKeyError, RelTag, SlruKind};
 pub use lsn::{Lsn, ParseLsnError, Position};

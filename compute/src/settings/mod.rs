@@ -315,6 +315,32 @@ pub fn pin(
     })
 }
 
+/// Checks that a setting of the user may be given to every endpoint, whatever its directory holds.
+///
+/// # Errors
+/// [`ComputeError::PinnedSetting`] when it is one of ours.
+pub fn check_extra(version: PgVersion, name: &str, value: &str) -> Result<()> {
+    let wanted = EndpointSettings {
+        name: String::new(),
+        port: 0,
+        socket_dir: PathBuf::new(),
+        tcp: true,
+        autovacuum: true,
+        read_only: false,
+        act_as_primary: false,
+        preload_allowed: Vec::new(),
+        extra: vec![(name.to_owned(), value.to_owned())],
+    };
+    pin(
+        version,
+        Path::new(""),
+        &Conf::default(),
+        &Minimums::default(),
+        &wanted,
+    )
+    .map(|_| ())
+}
+
 /// Returns the path by which a server in `pgdata` names a directory: one beside it from there, so that it may be of any length, and both may move.
 fn named_from(pgdata: &Path, directory: &Path) -> PathBuf {
     match (pgdata.parent(), directory.parent(), directory.file_name()) {

@@ -172,3 +172,23 @@ fn what_is_pinned_cannot_be_given() {
     .expect("pinned");
     assert_eq!(value(&pinned, "unix_socket_directories"), Some("\"../socket\""));
 }
+
+#[test]
+fn a_setting_that_is_ours_is_known_before_a_start() {
+    let check = |name: &str, value: &str| check_extra(PgVersion::V17, name, value);
+    for (name, value) in [
+        ("fsync", "off"),
+        ("Port", "1"),
+        ("archive_command", "x"),
+        ("max_wal_senders", "0"),
+        ("no name", "x"),
+    ] {
+        assert!(
+            matches!(check(name, value), Err(ComputeError::PinnedSetting(_))),
+            "{name}"
+        );
+    }
+    for (name, value) in [("work_mem", "64MB"), ("max_wal_senders", "20"), ("a.b", "x")] {
+        assert!(check(name, value).is_ok(), "{name}");
+    }
+}

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use neon_compute::settings::{EndpointSettings, Pinned, pin_directory};
 use neon_compute::{
-    InitOptions, Installation, Postmaster, SearchPath, Start, Stopped, find_client, free_port, hba, initdb,
+    FIRST_PORT, InitOptions, Installation, Postmaster, SearchPath, Start, Stopped, find_client, free_port,
+    hba, initdb,
 };
 use neon_postgres::PgVersion;
 
@@ -79,8 +80,10 @@ impl Place {
     pub fn settings(&self) -> EndpointSettings {
         EndpointSettings {
             name: "test".to_owned(),
-            port: free_port(|port| port % 50 != u16::try_from(std::process::id() % 50).unwrap_or(0))
-                .expect("a port"),
+            port: free_port(FIRST_PORT, |port| {
+                port % 50 != u16::try_from(std::process::id() % 50).unwrap_or(0)
+            })
+            .expect("a port"),
             socket_dir: self.root.path().join("s"),
             tcp: false,
             autovacuum: false,

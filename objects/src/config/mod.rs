@@ -18,7 +18,7 @@ use crate::owned::{self, Access, Owner};
 use crate::{ObjectsError, Result, durable};
 
 pub use retention::{Keep, Retention};
-pub use settings::{SETTINGS, SettingKind, SettingSpec};
+pub use settings::{SETTINGS, SettingKind, SettingSpec, postgres_setting};
 
 /// The format of the repository that this program makes and reads.
 pub const FORMAT: i64 = 1;

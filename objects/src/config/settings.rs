@@ -346,6 +346,14 @@ impl Config {
     }
 }
 
+/// Returns the name of the Postgres setting that a dotted key stands for, if it does.
+pub fn postgres_setting(key: &str) -> Option<String> {
+    match place(key) {
+        Ok(Place::Postgres(name)) => Some(name),
+        _ => None,
+    }
+}
+
 enum Part {
     Origin,
     Branch,

@@ -378,8 +378,8 @@ fn suspension(plan: &Plan, clock: Clock) -> Option<String> {
     let since = jiff::Timestamp::from_microsecond(clock.since).ok()?;
     (plan.suspended > 0).then(|| {
         format!(
-            "the clock jumped by more than a day, or the machine was off for longer; {} things wait as if they had been found at {since}",
-            plan.suspended
+            "the clock jumped by more than a day, or the machine was off for longer: {} is kept as if found at {since}",
+            neon_types::counted(plan.suspended, "thing")
         )
     })
 }

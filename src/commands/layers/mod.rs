@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use neon_repo::api::{Layers, Request};
+use neon_types::counted;
 
 use super::answer;
 use crate::failure::Failure;
@@ -29,6 +30,15 @@ pub struct Args {
     pub svg: Option<PathBuf>,
 }
 
+/// What was drawn.
+#[derive(Debug, serde::Serialize)]
+struct Drawn {
+    /// Where to.
+    file: PathBuf,
+    /// How many.
+    layers: usize,
+}
+
 /// Carries it out.
 pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
     let layers = answer!(session, Request::Layers { rev: args.rev }, Layers);
@@ -37,8 +47,18 @@ pub fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
         let path = session.absolute(svg)?;
         fs::write(&path, svg::draw(&layers))
             .map_err(|error| Failure::local("svg", format!("cannot write {}", path.display()), error))?;
-        session.ui.say(&format!("drew {} layers", layers.layers.len()));
-        return Ok(());
+        let drawn = Drawn {
+            file: path,
+            layers: layers.layers.len(),
+        };
+        return session.ui.show(&drawn, |drawn, out| {
+            writeln!(
+                out,
+                "drew {} into {}",
+                counted(drawn.layers, "layer"),
+                drawn.file.display()
+            )
+        });
     }
     session.ui.show(&layers, print)
 }
@@ -66,8 +86,8 @@ fn print(layers: &Layers, out: &mut dyn Write) -> io::Result<()> {
     let sum: u64 = layers.layers.iter().map(|layer| layer.bytes).sum();
     writeln!(
         out,
-        "{} layers, {}; timeline {} from {}{}, the revision is at {}",
-        layers.layers.len(),
+        "{}, {}; timeline {} from {}{}, the revision is at {}",
+        counted(layers.layers.len(), "layer"),
         size::bytes(sum),
         layers.timeline.short(),
         layers.start,
