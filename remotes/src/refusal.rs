@@ -135,7 +135,7 @@ impl Refusal {
             ),
             Refusal::EndpointRuns { branch } => format!("stop it there first: neon stop {branch}"),
             Refusal::Moved { .. } => "fetch, look at the new head, and try again".to_owned(),
-            Refusal::NoBranch { .. } => "list the branches there with 'neon fetch'".to_owned(),
+            Refusal::NoBranch { .. } => "'neon fetch' brings and lists what is there; 'neon clone' without --branch begins with its HEAD".to_owned(),
             Refusal::NotReadable { .. } => {
                 "push from a repository that holds the whole history, or push the branch that it forks from first".to_owned()
             }

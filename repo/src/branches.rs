@@ -49,23 +49,19 @@ impl Repository {
         for (name, id, commit) in &readable {
             let (parent, fork_lsn) = heads.parent_of(name, commit.line()).unzip();
             let upstream = config.upstream(name)?;
-            let tracking = match &upstream {
-                Some(upstream) => self
-                    .tracking(&upstream.origin, &upstream.branch, commit)
-                    .ok()
-                    .flatten(),
-                None => None,
-            };
             let mut row = api::Branch {
                 timeline: commit.position.timeline,
                 lsn: commit.position.lsn,
                 parent: parent.map(str::to_owned),
                 fork_lsn,
-                upstream: upstream.map(|upstream| format!("{}/{}", upstream.origin, upstream.branch)),
-                tracking,
+                upstream: upstream
+                    .as_ref()
+                    .map(|upstream| format!("{}/{}", upstream.origin, upstream.branch)),
                 ..api::Branch::named(name, *id, *name == head)
             };
-            if let Err(error) = self.fill_in(&mut row, commit, &mut sizes) {
+            let theirs =
+                upstream.and_then(|upstream| RefName::origin(&upstream.origin, &upstream.branch).ok());
+            if let Err(error) = self.fill_in(&mut row, commit, theirs.as_ref(), &mut sizes) {
                 row.damaged = Some(with_causes(&error));
             }
             rows.push(row);
@@ -96,6 +92,7 @@ impl Repository {
         &self,
         row: &mut api::Branch,
         commit: &Commit,
+        theirs: Option<&RefName>,
         sizes: &mut HashMap<Position, u64>,
     ) -> Result<()> {
         if let Some(endpoint) = self.endpoint_state(&row.name)? {
@@ -103,6 +100,11 @@ impl Repository {
             row.port = Some(endpoint.port);
         }
         let place = self.durable_place(&row.name, commit)?;
+        if let Some(theirs) = theirs {
+            // What was fetched and cannot be read is no damage of this branch.
+            let standing = self.standing(&row.name, (row.commit, commit), &place, theirs);
+            row.tracking = standing.ok().flatten().map(|standing| standing.word().to_owned());
+        }
         row.size = match sizes.entry(place.position()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => *unknown.insert(self.size_at(&place)?),
@@ -114,24 +116,6 @@ impl Repository {
     pub(crate) fn last_logged(&self, name: &RefName) -> Option<CommitId> {
         let log = self.refs.read_reflog(name).ok()?;
         log.last().and_then(|entry| entry.new)
-    }
-
-    /// Returns how `commit` stands to a branch of an origin as it was last fetched.
-    fn tracking(&self, origin: &str, branch: &str, commit: &Commit) -> Result<Option<String>> {
-        let Ok(name) = RefName::origin(origin, branch) else {
-            return Ok(None);
-        };
-        let Some(id) = self.refs.get(&name)? else {
-            return Ok(None);
-        };
-        let theirs = self.commit(id)?;
-        let word = match ancestry::relation(commit.line(), theirs.line()) {
-            Relation::Equal => "equal",
-            Relation::Ancestor => "behind",
-            Relation::Descendant => "ahead",
-            Relation::Diverged { .. } => "diverged",
-        };
-        Ok(Some(word.to_owned()))
     }
 
     /// Returns the commit of a target; makes one when the target is a place without.
@@ -333,7 +317,7 @@ impl Repository {
 
     /// Renames a branch, with its endpoint, timeline, upstream and HEAD.
     pub(crate) fn rename_branch(&self, old: &str, new: &str) -> Result<api::Done> {
-        let (id, commit) = self.head_of(old)?;
+        self.head_of(old)?;
         let new_ref = new_branch_ref(new)?;
         if self.refs.get(&new_ref)?.is_some() {
             return Err(RepoError::BranchExists(new.to_owned()));
@@ -343,7 +327,6 @@ impl Repository {
         }
         self.take_in(old)?;
         let (id_now, commit_now) = self.head_of(old)?;
-        let _ = (id, commit);
         let open = self.open_timeline(old, &commit_now)?;
         self.move_refs(
             &[

@@ -553,6 +553,10 @@ fn compute_hint(error: &ComputeError) -> Option<String> {
         ComputeError::Unbuildable(_) => REDO_HINT.into(),
         ComputeError::SocketPath { .. } => "move the repository to a shorter path".into(),
         ComputeError::PinnedSetting(name) => format!("unset it: neon config set endpoint.settings.{name}"),
+        ComputeError::Refused { .. } => {
+            "its settings are what ALTER SYSTEM set on the branch and endpoint.settings in .neon/config.toml; postgres.log of the endpoint says more"
+                .into()
+        }
         ComputeError::Running { .. } | ComputeError::StillInUse { .. } => {
             "'neon status' shows what runs".into()
         }
@@ -563,8 +567,9 @@ fn compute_hint(error: &ComputeError) -> Option<String> {
 
 fn import_hint(error: &ImportError) -> Option<String> {
     let hint = match error {
-        ImportError::Unclean { .. } | ImportError::Running { .. } => {
-            "stop it first: pg_ctl -D PGDATA -m fast stop"
+        ImportError::Running { .. } => "stop it first: pg_ctl -D PGDATA -m fast stop",
+        ImportError::Unclean { .. } => {
+            "start it once, so that it recovers, then stop it: pg_ctl -D PGDATA start, pg_ctl -D PGDATA -m fast stop"
         }
         ImportError::NotADataDirectory { .. } => {
             "name the directory that holds PG_VERSION and global/pg_control"

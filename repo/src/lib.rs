@@ -53,6 +53,7 @@ mod superuser;
 mod tags;
 mod tail;
 mod tli;
+mod tracking;
 mod transfer;
 mod turns;
 mod unfinished;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use neon_repo::api::{Commit, Request};
+use neon_types::counted;
 
 use super::{answer, log};
 use crate::failure::Failure;
@@ -43,8 +44,8 @@ fn print(commit: &Commit, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "digests   {} WAL segments since the parent",
-        commit.wal_segments
+        "digests   {} since the parent",
+        counted(commit.wal_segments, "WAL segment")
     )
 }
 

@@ -1,5 +1,6 @@
 //! The whole program on real Postgres servers: what a user does, what a user does wrong, and what happens to machines.
 
+mod caller;
 mod compaction;
 mod crash;
 mod damage;
@@ -8,6 +9,7 @@ mod forged;
 mod fsck;
 mod gap;
 mod gc;
+mod hints;
 mod hostile;
 mod load;
 mod main_job;

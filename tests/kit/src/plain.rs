@@ -119,10 +119,19 @@ impl<'e> PlainServer<'e> {
 
     /// Stops it with a shutdown checkpoint.
     pub fn stop(self) {
+        self.end("fast");
+    }
+
+    /// Stops it as a crash would.
+    pub fn crash(self) {
+        self.end("immediate");
+    }
+
+    fn end(self, mode: &str) {
         let mut command = self
             .environment
             .command(self.postgres.bin("pg_ctl"), self.environment.root());
-        command.args(["stop", "-w", "-m", "fast", "-D"]).arg(&self.pgdata);
+        command.args(["stop", "-w", "-m", mode, "-D"]).arg(&self.pgdata);
         Output::of(&mut command).success();
     }
 }
