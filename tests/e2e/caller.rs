@@ -53,6 +53,7 @@ fn a_request_is_about_its_callers_world() {
     let (login, place) = rest.split_once('@').expect("a login");
     let (user, password) = login.split_once(':').expect("a password");
     assert_eq!(user, USER);
+    let password = &password.replace("%20", " ");
     repo.ok(&["origin", "add", "cloud", &format!("postgresql://{place}")]);
 
     // The daemon is started by somebody with another world.
@@ -175,8 +176,21 @@ fn begin(mut command: Command) -> std::process::Child {
     quiet.spawn().expect("it starts")
 }
 
-fn interrupt(mut command: std::process::Child, what: &str) {
+/// Interrupts a command whose work is done by `daemon`, which stands still meanwhile, so that it is not done before.
+fn interrupt_at(daemon: u32, command: std::process::Child, what: &str) {
     kill(command.id(), Signal::INT);
+    std::thread::sleep(Duration::from_millis(300));
+    kill(daemon, Signal::CONT);
+    ended(command, what);
+}
+
+fn interrupt(command: std::process::Child, what: &str) {
+    kill(command.id(), Signal::INT);
+    ended(command, what);
+}
+
+/// Waits until a command has ended as an interrupted one does.
+fn ended(mut command: std::process::Child, what: &str) {
     let began = Instant::now();
     let status = loop {
         if let Some(status) = command.try_wait().expect("it can be waited for") {
@@ -202,29 +216,31 @@ fn work_ends_where_it_is_done() {
     );
     repo.ok(&["commit", "-m", "much"]);
     repo.ok(&["branch", "b"]);
-    let daemon = repo.daemon();
+    let daemon = repo.daemon().expect("a daemon");
 
     // An export by the daemon.
     let exported = environment.path("exported");
     let export = begin(repo.command(&["export", "main", "--pgdata", exported.to_str().expect("text")]));
-    until("the export begins", || exported.join("base").is_dir());
-    interrupt(export, "the export");
-    until("nothing is left of the export", || is_empty(&exported));
+    let building = environment.path("exported.building");
+    until("the export begins", || building.is_dir());
+    kill(daemon, Signal::STOP);
+    interrupt_at(daemon, export, "the export");
+    until("nothing is left of the export", || !building.exists());
+    assert!(!exported.exists());
 
     // A start by the daemon.
     let pgdata = repo.inside("endpoints/b/pgdata");
     let start = begin(repo.command(&["start", "b"]));
-    until("the start begins", || {
-        fs::read_dir(repo.inside("endpoints/b")).is_ok_and(|mut entries| entries.next().is_some())
-    });
-    interrupt(start, "the start");
+    until("the start begins", || !is_empty(&repo.inside("endpoints/b")));
+    kill(daemon, Signal::STOP);
+    interrupt_at(daemon, start, "the start");
     until("nobody works on it", || {
         repo.json(&["daemon", "status"])["requests"] == 0
     });
     assert!(!pgdata.exists(), "no half of a directory");
     assert!(repo.postmaster("b").is_none());
 
-    assert_eq!(repo.daemon(), daemon, "the daemon goes on");
+    assert_eq!(repo.daemon(), Some(daemon), "the daemon goes on");
     assert_eq!(repo.sql("main", "select count(*) from t"), "60000");
     assert_eq!(repo.sql_on("b", "select count(*) from t"), "60000");
     repo.ok(&["stop", "--all"]);
