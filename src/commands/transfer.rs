@@ -14,8 +14,8 @@ pub struct Target {
     /// Branch [default: HEAD's branch]
     #[arg(value_name = "BRANCH")]
     pub branch: Option<String>,
-    /// Origin, and the branch there when it has another name; or an address, as 'neon clone' takes it, of which nothing is remembered
-    /// [default: where the branch went last]
+    /// Origin, and the branch there when it has another name; or an address, as 'neon clone' takes it: nothing is remembered of one that
+    /// no origin has [default: where the branch went last]
     #[arg(value_name = "ORIGIN[:OTHER]|URI")]
     pub target: Option<String>,
     /// Say what would be moved, and move nothing

@@ -378,7 +378,7 @@ fn suspension(plan: &Plan, clock: Clock) -> Option<String> {
     let since = jiff::Timestamp::from_microsecond(clock.since).ok()?;
     (plan.suspended > 0).then(|| {
         format!(
-            "the clock jumped by more than a day, or the machine was off for longer: {} is kept as if found at {since}",
+            "the clock jumped by more than a day, or the machine was off for longer; kept as if found at {since}: {}",
             neon_types::counted(plan.suspended, "thing")
         )
     })
