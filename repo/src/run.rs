@@ -114,7 +114,9 @@ impl Repository {
         let (_, head) = self.head_of(branch)?;
         let version = self.timeline(head.position.timeline)?.state().version;
         find_installation(&self.caller, Some(version))?;
-        self.choose_port(branch, port, self.endpoint_file(branch)?.as_ref())?;
+        // Where the file of the endpoint is damaged, that is why its directory is to be set aside.
+        let known = self.endpoint_file(branch).ok().flatten();
+        self.choose_port(branch, port, known.as_ref())?;
         self.endpoints.receivers().remove(branch);
         match existing {
             Existing::Use => Ok(Vec::new()),

@@ -38,6 +38,7 @@ fn with_a_gap<'e>(
     repo.ok(&["commit", "-m", "what is known"]);
     repo.ok(&["origin", "add", "cloud", &serve.uri("shop")]);
     repo.ok(&["push", "main", "cloud"]);
+    repo.ok(&["branch", "spare"]);
     let uri = repo.uri("main");
     let daemon = fs::read_to_string(repo.inside("neon.pid")).expect("a daemon's number");
     kill(
@@ -99,10 +100,12 @@ fn nothing_passes_over_a_gap(environment: &TestEnvironment, postgres: &TestPostg
         vec!["export", "main", "--pgdata", "exported"],
         vec!["push", "main", "cloud"],
         vec!["branch", "-m", "main", "renamed"],
-        vec!["branch", "-d", "main"],
     ] {
         assert_ahead(&repo, &command);
     }
+    repo.ok(&["switch", "spare"]);
+    assert_ahead(&repo, &["branch", "-d", "main"]);
+    repo.ok(&["switch", "main"]);
     // A pull would move the branch and build the directory anew.
     let refused = repo.refused(&["pull", "main"]);
     assert!(format!("{refused:?}").contains("--resync main"), "{refused:?}");
