@@ -142,6 +142,30 @@ impl RepoLock {
     }
 }
 
+/// The lock as those have it who only read where nobody can write: others may read, too.
+#[derive(Debug)]
+pub struct ReadLock(#[expect(dead_code, reason = "it is its life that counts")] Option<File>);
+
+impl ReadLock {
+    /// Takes it, or says at once who writes ([`ObjectsError::Locked`]): through another mount of the same file system, say.
+    pub fn try_acquire(neon_dir: &Path) -> Result<ReadLock> {
+        let path = neon_dir.join(FILE);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ReadLock(None)),
+            Err(error) => return Err(ObjectsError::io("open", &path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(ReadLock(Some(file))),
+            Err(TryLockError::WouldBlock) => Err(ObjectsError::Locked {
+                directory: neon_dir.to_owned(),
+                holder: read_holder(&mut file),
+            }),
+            Err(TryLockError::Error(error)) => Err(ObjectsError::io("lock", &path)(error)),
+        }
+    }
+}
+
 impl Drop for RepoLock {
     fn drop(&mut self) {
         // The lock goes with the descriptor; the note would otherwise name a process that has long gone. It stays when something could
@@ -179,6 +203,22 @@ fn read_holder(file: &mut File) -> Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_read_where_nobody_writes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(ReadLock::try_acquire(dir.path()).is_ok(), "nobody ever wrote");
+        let writer = RepoLock::try_acquire(dir.path(), "neon push").expect("free");
+        let refused = ReadLock::try_acquire(dir.path()).expect_err("somebody writes");
+        assert!(refused.to_string().contains("neon push"), "{refused}");
+        drop(writer);
+        let _one = ReadLock::try_acquire(dir.path()).expect("free");
+        let _other = ReadLock::try_acquire(dir.path()).expect("shared");
+        assert!(matches!(
+            RepoLock::try_acquire(dir.path(), "x"),
+            Err(ObjectsError::Locked { .. })
+        ));
+    }
 
     #[test]
     fn the_second_is_told_who_the_first_is() {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use neon_types::{CommitId, RefName};
 
 use crate::durable::{self, create_directories, sync_directory};
+use crate::mode::refuses_writes;
 use crate::reflog::{self, ReflogEntry, id_text, parse_id};
 use crate::{ObjectsError, Result};
 
@@ -362,11 +363,18 @@ impl Refs {
         Ok(file)
     }
 
-    fn lock_shared(&self) -> Result<File> {
-        let file = self.open_lock()?;
-        file.lock_shared()
-            .map_err(ObjectsError::io("lock", self.directory.join(LOCK)))?;
-        Ok(file)
+    /// Returns none where nobody can make a lock, and so nobody can write either.
+    fn lock_shared(&self) -> Result<Option<File>> {
+        let path = self.directory.join(LOCK);
+        let file = match self.open_lock() {
+            Err(ObjectsError::Io { source, .. }) if refuses_writes(&source) => match File::open(&path) {
+                Err(error) if is_absent(&error) => return Ok(None),
+                file => file.map_err(ObjectsError::io("open", &path))?,
+            },
+            file => file?,
+        };
+        file.lock_shared().map_err(ObjectsError::io("lock", &path))?;
+        Ok(Some(file))
     }
 
     fn open_lock(&self) -> Result<File> {

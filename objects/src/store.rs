@@ -13,6 +13,8 @@ use neon_types::{CommitId, ObjectId, Prefix};
 
 use crate::commit::{COMMIT_MAGIC, Commit, MAX_COMMIT};
 use crate::durable::{self, create_directories, sync_directory};
+use crate::mode::Mode;
+use crate::scratch::Scratch;
 use crate::staging::Staging;
 use crate::uses::{Hold, Sweep, Used, Uses};
 use crate::writer::ObjectWriter;
@@ -30,6 +32,8 @@ pub struct ObjectStore {
     /// Fan-out directories whose entry in `objects/` this process knows to be durable.
     durable: Arc<[AtomicBool; 256]>,
     uses: Uses,
+    /// Where new objects go in a store that is only read.
+    scratch: Option<Arc<Scratch>>,
 }
 
 /// A file of the store, as a collector knows it again: one that was put again meanwhile is another file.
@@ -74,7 +78,28 @@ impl ObjectStore {
             directory: directory.into(),
             durable: Arc::new([const { AtomicBool::new(false) }; 256]),
             uses: Uses::default(),
+            scratch: None,
         })
+    }
+
+    /// Opens a store that is only read. What is put there all the same, as a slice of a layer that a peer asks for, lies elsewhere, and is gone
+    /// when the last clone of the store is.
+    pub fn open_reading(directory: impl Into<PathBuf>) -> ObjectStore {
+        let directory = directory.into();
+        ObjectStore {
+            directory: directory.into(),
+            durable: Arc::new([const { AtomicBool::new(false) }; 256]),
+            uses: Uses::default(),
+            scratch: Some(Arc::default()),
+        }
+    }
+
+    /// Returns whether the store is written, or only read.
+    pub fn mode(&self) -> Mode {
+        match self.scratch {
+            None => Mode::Writing,
+            Some(_) => Mode::Reading,
+        }
     }
 
     /// Returns the directory that holds the store.
@@ -86,7 +111,20 @@ impl ObjectStore {
     pub fn path(&self, id: ObjectId) -> PathBuf {
         let name = id.to_string();
         let (fan, rest) = name.split_at(2);
-        self.directory.join(fan).join(rest)
+        let here = self.directory.join(fan).join(rest);
+        let made = |scratch: &Arc<Scratch>| scratch.if_made(|elsewhere| elsewhere.join(fan).join(rest));
+        match self.scratch.as_ref().and_then(made) {
+            Some(elsewhere) if !here.is_file() => elsewhere,
+            _ => here,
+        }
+    }
+
+    /// Returns the directory that new objects go to.
+    pub(crate) fn room(&self) -> Result<PathBuf> {
+        match &self.scratch {
+            None => Ok(self.directory.to_path_buf()),
+            Some(scratch) => scratch.with(Path::to_owned),
+        }
     }
 
     /// Returns true when the object is here; its bytes are not looked at.
@@ -364,19 +402,23 @@ impl ObjectStore {
 
     /// Moves a complete, verified file to its name in the store; `from` is the directory that it leaves.
     pub(crate) fn install(&self, file: &File, temporary: &Path, id: ObjectId) -> Result<()> {
+        let room = self.room()?;
         let path = self.path(id);
-        let fan = path.parent().unwrap_or(&self.directory);
+        if self.mode() == Mode::Reading && path.is_file() {
+            return fs::remove_file(temporary).map_err(ObjectsError::io("remove", temporary));
+        }
+        let fan = path.parent().unwrap_or(&room);
         file.set_permissions(Permissions::from_mode(0o400))
             .and_then(|()| file.sync_all())
             .map_err(ObjectsError::io("fsync", temporary))?;
-        create_directories(&self.directory, fan)?;
+        create_directories(&room, fan)?;
         // Another process may have made the directory and died before it was durable.
         let known = id
             .to_bytes()
             .first()
             .and_then(|byte| self.durable.get(usize::from(*byte)));
         if !known.is_some_and(|known| known.load(Ordering::Acquire)) {
-            sync_directory(&self.directory)?;
+            sync_directory(&room)?;
             if let Some(known) = known {
                 known.store(true, Ordering::Release);
             }

@@ -27,7 +27,7 @@ pub struct ObjectWriter {
 
 impl ObjectWriter {
     pub(crate) fn create(store: ObjectStore) -> Result<ObjectWriter> {
-        let (file, temporary) = create_temporary(store.directory(), 0o600)?;
+        let (file, temporary) = create_temporary(&store.room()?, 0o600)?;
         Ok(ObjectWriter {
             store,
             file,

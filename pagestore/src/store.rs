@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use neon_objects::{ObjectStore, durable};
+use neon_objects::{Mode, ObjectStore, durable};
 use neon_types::{LayerId, LayerMapId, Lsn, ObjectId, Position, RepoId, TimelineId};
 
 use crate::gc::{LiveMaps, Spans};
@@ -72,6 +72,11 @@ struct WalWindows {
 }
 
 impl Core {
+    /// Returns whether the repository is written here, or only read.
+    pub(crate) fn mode(&self) -> Mode {
+        self.objects.mode()
+    }
+
     /// Returns how much WAL a timeline keeps that is open for that branch, or for none.
     pub(crate) fn keep_wal(&self, branch: Option<&str>) -> u64 {
         let windows = lock(&self.windows);
@@ -124,6 +129,9 @@ impl Registry {
         map: &LayerMap,
         readable: Option<&Spans>,
     ) -> Result<()> {
+        if self.core.mode() == Mode::Reading {
+            return Ok(());
+        }
         // None of them is opened meanwhile. A timeline that is just being opened may seal its ancestor: then it does not wait.
         let Ok(_opening) = self.opening.try_lock() else {
             return Ok(());
@@ -268,14 +276,17 @@ impl PageStore {
     /// Opens the page store with other sizes than the usual.
     pub fn open_with(neon_dir: &Path, objects: Arc<ObjectStore>, settings: Settings) -> Result<PageStore> {
         let directory = neon_dir.join(TIMELINES);
-        durable::create_directories(neon_dir, &directory)?;
+        let writes = objects.mode() == Mode::Writing;
+        if writes {
+            durable::create_directories(neon_dir, &directory)?;
+        }
         let mut known = Known::default();
         for entry in fs::read_dir(&directory).map_err(PageStoreError::io("list", &directory))? {
             let entry = entry.map_err(PageStoreError::io("list", &directory))?;
             let name = entry.file_name().into_string().unwrap_or_default();
             let Ok(id) = name.parse::<TimelineId>() else {
                 // What a dead process was making or removing.
-                if name.starts_with(durable::TEMPORARY_PREFIX) {
+                if writes && name.starts_with(durable::TEMPORARY_PREFIX) {
                     fs::remove_dir_all(entry.path()).map_err(PageStoreError::io("remove", entry.path()))?;
                 }
                 continue;

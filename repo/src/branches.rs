@@ -373,6 +373,9 @@ impl Repository {
     pub(crate) fn resolve_current(&self, rev: Option<&str>) -> Result<(Target, Vec<String>)> {
         // An LSN beyond what was received may be there once we ask.
         let named = self.named(&self.revision(rev)?.base)?;
+        if self.is_read_only() {
+            return Ok((self.resolve(rev)?, Vec::new()));
+        }
         let mut notes = Vec::new();
         if let Some(branch) = named.branch()
             && let Some(place) = self.take_in(branch)?

@@ -31,6 +31,14 @@ pub enum RepoError {
     /// A path origin has no repository.
     #[error("there is no repository in {}", .0.display())]
     NoRepository(PathBuf),
+    /// Nothing can be written in the repository.
+    #[error("the repository {} can only be read here", directory.display())]
+    ReadOnly {
+        /// Where it is.
+        directory: PathBuf,
+        /// What the system says.
+        source: Arc<ObjectsError>,
+    },
     /// The target directory holds something.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
@@ -350,6 +358,7 @@ impl RepoError {
             RepoError::AlreadyARepository(_) => "already_a_repository",
             RepoError::InsideADataDirectory(_) => "data_directory",
             RepoError::NoRepository(_) => "not_a_repository",
+            RepoError::ReadOnly { .. } => "read_only",
             RepoError::NotEmpty(_) => "not_empty",
             RepoError::Format { .. } => "format",
             RepoError::Revision(_) => "bad_revision",
@@ -415,6 +424,10 @@ impl RepoError {
                 pgdata.display()
             ),
             RepoError::NoRepository(path) => no_repository_hint(path),
+            RepoError::ReadOnly { directory, .. } => format!(
+                "what only reads works, as log, show, status, fsck and export; to go on from it elsewhere: neon clone {}",
+                directory.display()
+            ),
             RepoError::NotEmpty(_) => "name a directory that does not exist or is empty".into(),
             RepoError::Format { .. } => "upgrade neon".into(),
             RepoError::Revision(RevisionError::NotATime(error)) => moment_hint(error).into(),

@@ -20,6 +20,9 @@ impl Repository {
     }
 
     fn dispatch(self: &Arc<Self>, request: Request, progress: &mut dyn ProgressSink) -> Result<Response> {
+        if !request.only_reads() {
+            self.check_writable()?;
+        }
         // A command that failed may have left what can be seen and is not durable.
         neon_objects::durable::settle(&self.neon_dir)?;
         if let Request::Gc(request) = request {

@@ -14,6 +14,7 @@ use neon_types::{ObjectId, RepoId, with_causes};
 
 use crate::endpoint;
 use crate::error::{RepoError, Result};
+use crate::hold::Hold;
 use crate::repository::Repository;
 use crate::world::{self, World};
 
@@ -74,6 +75,14 @@ impl Instance {
             _ => world::new_writer_key(world),
         };
         Ok(Instance { key, place, before })
+    }
+
+    /// Returns the key of an open repository. One that is only read writes nothing, so a copy hands on what its original wrote in its name.
+    pub(crate) fn key_of(&self, hold: &Hold) -> WriterKey {
+        match (hold, &self.before) {
+            (Hold::Reader { .. }, Before::Original(Some(theirs))) => theirs.clone(),
+            _ => self.key.clone(),
+        }
     }
 }
 

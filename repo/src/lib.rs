@@ -26,6 +26,7 @@ mod fsck;
 mod gc;
 mod handle;
 mod history;
+mod hold;
 mod init;
 mod instance;
 mod layers;
@@ -66,6 +67,7 @@ pub use clone::{clone, create_empty};
 pub use directory::find_psql;
 pub use endpoint::any_runs as endpoint_runs;
 pub use error::RepoError;
+pub use hold::is_read_only;
 pub use init::{init, is_data_directory};
 /// Lengths of time and amounts of bytes as people write them.
 pub use neon_objects::config::span;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, RepoLock, WriterKey, owned};
+use neon_objects::{Commit, Config, ObjectStore, ObjectsError, RefEdit, Refs, WriterKey, owned};
 use neon_pagestore::{PageStore, Timeline};
 use neon_types::{CommitId, RefName, RefNameError, RepoId, TimelineId};
 
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::compaction::Compactor;
 use crate::endpoint::Endpoints;
 use crate::error::{RepoError, Result};
+use crate::hold::Hold;
 use crate::instance::Instance;
 use crate::left_behind;
 use crate::moment;
@@ -43,9 +44,9 @@ pub struct OpenOptions {
     pub takes_over: bool,
 }
 
-/// How often whoever waits for the lock tries.
 /// How often a daemon is asked again that had something to do.
 const LOCK_ASK: Duration = Duration::from_secs(1);
+/// How often whoever waits for the lock tries.
 const LOCK_POLL: Duration = Duration::from_millis(25);
 /// How often a command tries whether it is its turn.
 const TURN_POLL: Duration = Duration::from_millis(5);
@@ -71,18 +72,18 @@ pub struct Open {
     pub(crate) turns: Turns,
     /// Who writes: drawn for this very directory, see [`crate::instance`].
     pub(crate) key: WriterKey,
-    lock: RepoLock,
+    pub(crate) hold: Hold,
 }
 
 impl OpenOptions {
-    /// Takes the lock of the repository at `neon_dir`. Whoever has it is waited for; a daemon that is idle is asked to give it up.
-    fn lock(&self, neon_dir: &Path) -> Result<RepoLock> {
+    /// Takes the repository at `neon_dir`. Whoever has it is waited for; a daemon that is idle is asked to give it up.
+    fn take(&self, neon_dir: &Path) -> Result<Hold> {
         let began = Instant::now();
         let mut asked: Option<Instant> = None;
         loop {
-            match RepoLock::try_acquire(neon_dir, &self.purpose) {
-                Err(ObjectsError::Locked { .. }) if began.elapsed() < self.lock_wait => {}
-                taken => return Ok(taken?),
+            match Hold::try_take(neon_dir, &self.purpose) {
+                Err(RepoError::Objects(ObjectsError::Locked { .. })) if began.elapsed() < self.lock_wait => {}
+                taken => return taken,
             }
             if asked.is_none_or(|asked| asked.elapsed() > LOCK_ASK) {
                 asked = Some(Instant::now());
@@ -111,17 +112,19 @@ impl Repository {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
         check_ours(neon_dir)?;
-        let lock = options.lock(neon_dir)?;
-        Repository::open_locked(neon_dir, lock, &options, runtime)
+        let hold = options.take(neon_dir)?;
+        Repository::open_held(neon_dir, hold, &options, runtime)
     }
 
-    pub(crate) fn open_locked(
+    pub(crate) fn open_held(
         neon_dir: &Path,
-        mut lock: RepoLock,
+        mut hold: Hold,
         options: &OpenOptions,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Repository> {
-        if lock.is_after_a_death() {
+        if let Hold::Writer(lock) = &mut hold
+            && lock.is_after_a_death()
+        {
             left_behind::make_durable(neon_dir)?;
             lock.settled();
         }
@@ -133,11 +136,18 @@ impl Repository {
             });
         }
         let instance = Instance::look(neon_dir, &*options.world)?;
-        // So that the daemon's hourly looks are not the only ones that a jump is told by.
-        Clock::glance(neon_dir, &*options.world)?;
-        let objects = Arc::new(ObjectStore::open(neon_dir.join("objects"))?);
-        // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
-        objects.sweep_temporaries()?;
+        let objects = match &hold {
+            Hold::Writer(_) => {
+                // So that the daemon's hourly looks are not the only ones that a jump is told by.
+                Clock::glance(neon_dir, &*options.world)?;
+                let objects = ObjectStore::open(neon_dir.join("objects"))?;
+                // What a process that died was writing has no name yet; we hold the lock, so nobody writes it any more.
+                objects.sweep_temporaries()?;
+                objects
+            }
+            Hold::Reader { .. } => ObjectStore::open_reading(neon_dir.join("objects")),
+        };
+        let objects = Arc::new(objects);
         let open = Open {
             neon_dir: neon_dir.to_owned(),
             refs: Refs::open(neon_dir)?,
@@ -148,21 +158,23 @@ impl Repository {
             endpoints: Endpoints::default(),
             compactor: Arc::new(Compactor::new(neon_dir)),
             turns: Turns::default(),
-            key: instance.key.clone(),
-            lock,
+            key: instance.key_of(&hold),
+            hold,
         };
         let repository = Repository {
             open: Arc::new(open),
             caller: Arc::clone(&options.caller),
         };
-        repository.take_over(&instance)?;
+        if !repository.is_read_only() {
+            repository.take_over(&instance)?;
+        }
         repository.apply_wal_windows(&config)?;
         Ok(repository)
     }
 
     /// Returns true as long as the repository is where it was opened: nothing may be written where it is not any more.
     pub fn is_in_place(&self) -> bool {
-        self.lock.is_in_place()
+        self.hold.is_in_place()
     }
 
     /// Returns whose world this is about.

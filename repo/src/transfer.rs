@@ -432,7 +432,13 @@ impl Repository {
             match self.open_neighbour(neon_dir).await {
                 // Somebody has it: a daemon that begins or ends, or a command.
                 Err(RepoError::Objects(ObjectsError::Locked { .. })) if began.elapsed() < NEIGHBOUR_WAIT => {}
-                other => return Ok(talk_here(Arc::new(other?), command.clone())),
+                other => {
+                    let other = other?;
+                    if matches!(command, Command::Push { .. }) {
+                        other.check_writable()?;
+                    }
+                    return Ok(talk_here(Arc::new(other), command.clone()));
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use neon_objects::{Config, Refs, RepoLock, durable};
 use neon_types::RepoId;
 
 use crate::error::{RepoError, Result};
+use crate::hold::Hold;
 use crate::repository::{OpenOptions, Repository, check_ours};
 use crate::world::{self, World};
 
@@ -213,7 +214,7 @@ impl Unfinished {
             Some(lock) => lock,
             None => RepoLock::try_acquire(&self.inside, &options.purpose)?,
         };
-        Repository::open_locked(&self.inside, lock, options, runtime)
+        Repository::open_held(&self.inside, Hold::Writer(lock), options, runtime)
     }
 
     /// Leaves it for the same command to go on with.

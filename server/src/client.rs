@@ -71,8 +71,9 @@ fn carry_out(
                 wait(until_gone(&neon_dir, progress))??;
             }
             Heard::Nobody => {
-                let needs_daemon =
-                    matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir);
+                // Where nothing can be written, no daemon lives.
+                let needs_daemon = !neon_repo::is_read_only(&neon_dir)
+                    && (matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir));
                 if !needs_daemon {
                     let runtime = runtime()?;
                     let options = context.options(&purpose(&request));

@@ -199,6 +199,7 @@ pub fn run(
 ) -> Result<(), ApiError> {
     let runtime = crate::client::runtime()?;
     let repository = Arc::new(Repository::open(neon_dir, options, runtime.handle())?);
+    repository.check_writable().map_err(ApiError::from)?;
     let ended = runtime.block_on(async {
         let listener = match listen {
             Some(address) => Some(serve::bind(address).await?),

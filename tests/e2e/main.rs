@@ -15,6 +15,7 @@ mod load;
 mod main_job;
 mod not_wal;
 mod places;
+mod read_only;
 mod refusals;
 mod repair;
 mod revisions;

@@ -288,3 +288,32 @@ fn what_a_process_left_on_the_point_of_being_an_object_is_gone_on_with() {
     assert_eq!(staging.len(), 5);
     assert_eq!(staging.finish().expect("verified"), id);
 }
+
+#[test]
+fn a_store_that_is_only_read_stays_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let put = |store: &ObjectStore, bytes: &[u8]| store.put(bytes).expect("put");
+    let store = ObjectStore::open(directory.path().join("objects")).expect("opened");
+    let old = put(&store, b"old");
+    let listing = || {
+        let entries = fs::read_dir(directory.path().join("objects")).expect("listed");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = listing();
+    let reading = ObjectStore::open_reading(directory.path().join("objects"));
+    assert_eq!((store.mode(), reading.mode()), (Mode::Writing, Mode::Reading));
+    assert_eq!(put(&reading, b"old"), old);
+    let new = put(&reading, b"new");
+    assert_eq!(reading.read(new, 100).expect("read"), b"new");
+    assert_eq!(reading.read(old, 100).expect("read"), b"old");
+    assert_eq!(listing(), before);
+    assert!(!store.contains(new));
+    let elsewhere = reading.path(new);
+    assert!(elsewhere.is_file());
+    drop(reading);
+    assert!(!elsewhere.exists());
+}

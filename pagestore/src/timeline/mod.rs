@@ -151,7 +151,12 @@ impl Timeline {
                 reason: format!("its layer map does not end at {}", state.sealed),
             });
         }
-        let wal = Wal::open(directory.join(WAL_DIRECTORY), &state, Arc::clone(&core.files))?;
+        let wal = Wal::open(
+            directory.join(WAL_DIRECTORY),
+            &state,
+            Arc::clone(&core.files),
+            core.mode(),
+        )?;
         let ladder = Ladder::open(&directory, state.start, state.segment_size)?;
         let timeline = Timeline {
             id,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, TryLockError};
 
+use neon_objects::Mode;
 use neon_types::{KeyRange, Lsn, LsnRange, PackedKey};
 
 use super::images::Images;
@@ -41,7 +42,9 @@ impl Timeline {
     pub(super) fn is_full(&self) -> bool {
         let memory = read(&self.memory);
         let open = memory.open.memory();
-        open > 0 && open + frozen_memory(&memory) >= self.core.settings.index_memory
+        // Where nothing is written, nothing is sealed: then it takes what it takes.
+        let may_seal = self.core.mode() == Mode::Writing;
+        may_seal && open > 0 && open + frozen_memory(&memory) >= self.core.settings.index_memory
     }
 
     /// Writes everything that is indexed, and durable, into layers and returns the LSN up to which the layer map now serves
@@ -117,6 +120,11 @@ impl Timeline {
         };
         let _hold = self.core.objects.hold();
         let map = Arc::new(theirs.clipped(self.start()));
+        if self.core.mode() == Mode::Reading {
+            let mut memory = write(&self.memory);
+            (memory.map, memory.readable) = (Some(map), readable.map(Arc::new));
+            return Ok(());
+        }
         let id = map.write(&self.core.objects)?;
         self.point_to(
             map,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use neon_objects::durable;
+use neon_objects::{Mode, durable};
 use neon_postgres::BLCKSZ;
 use neon_postgres::wal::{RECORD_HEADER_SIZE, record_crc, segment};
 use neon_types::{Lsn, LsnRange, TimelineId, with_causes};
@@ -31,6 +31,7 @@ pub(crate) struct Wal {
     syncing: Mutex<()>,
     tail: Mutex<Tail>,
     files: Arc<OpenFiles>,
+    mode: Mode,
 }
 
 struct Tail {
@@ -58,8 +59,15 @@ struct Generations {
 
 impl Wal {
     /// Opens the segment files in `directory`, which is made if it is missing.
-    pub(crate) fn open(directory: PathBuf, state: &TimelineState, files: Arc<OpenFiles>) -> Result<Wal> {
-        if let Some(parent) = directory.parent() {
+    pub(crate) fn open(
+        directory: PathBuf,
+        state: &TimelineState,
+        files: Arc<OpenFiles>,
+        mode: Mode,
+    ) -> Result<Wal> {
+        if mode == Mode::Writing
+            && let Some(parent) = directory.parent()
+        {
             durable::create_directories(parent, &directory)?;
         }
         let wal = Wal {
@@ -84,6 +92,7 @@ impl Wal {
             }),
             files,
             directory,
+            mode,
         };
         let (start, received) = wal.survey(state)?;
         wal.start.store(start.0, Ordering::Release);
@@ -94,7 +103,9 @@ impl Wal {
             start: state.sealed.max(start),
             end: received,
         };
-        wal.make_found_durable(found)?;
+        if mode == Mode::Writing {
+            wal.make_found_durable(found)?;
+        }
         Ok(wal)
     }
 
@@ -432,7 +443,8 @@ impl Wal {
 
     fn file(&self, number: u64) -> Result<Arc<File>> {
         let path = self.path(number);
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        let write = self.mode == Mode::Writing;
+        let open = |path: &Path| OpenOptions::new().read(true).write(write).open(path);
         self.files.get(&path, open).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PageStoreError::WalGone {
                 timeline: self.timeline,

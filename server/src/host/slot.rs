@@ -169,6 +169,7 @@ impl Slots {
         let runtime = Handle::current();
         let repository = blocking(move || {
             let repository = Repository::open(&neon_dir, options, &runtime).map_err(ApiError::from)?;
+            repository.check_writable().map_err(ApiError::from)?;
             repository.adopt_endpoints();
             Ok(Arc::new(repository))
         });
