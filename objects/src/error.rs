@@ -227,6 +227,20 @@ impl ObjectsError {
         Some(hint)
     }
 
+    /// Returns true when an object, a ref or its log is damaged or missing: others need not be.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            ObjectsError::Missing(_)
+                | ObjectsError::Damaged { .. }
+                | ObjectsError::TooLong { .. }
+                | ObjectsError::BadCommit(_)
+                | ObjectsError::NotACommit(_)
+                | ObjectsError::DamagedRef { .. }
+                | ObjectsError::DamagedLog { .. }
+        )
+    }
+
     /// Returns true when it is this machine's fault that the object, ref or setting could not be had, not that of its bytes.
     pub fn is_of_this_machine(&self) -> bool {
         matches!(

@@ -12,6 +12,7 @@ pub mod items;
 mod page_delta;
 mod significance;
 
+mod blame;
 mod boundaries;
 mod compact;
 #[cfg(feature = "testing")]
@@ -32,6 +33,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use blame::Blame;
 pub use boundaries::RecordSpan;
 pub use error::{PageStoreError, Result};
 pub use failpoint::{Failure, failpoint, set_failpoint};

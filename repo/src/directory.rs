@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use neon_compute::conf::{Settings, on_one_line};
+use neon_compute::conf::Settings;
 use neon_compute::settings::{EndpointSettings, SwitchedOff, pin_directory};
 use neon_compute::{
     Adoption, Boot, ComputeError, DataDirectory, Installation, Postmaster, Purpose, Start, Stopped,
@@ -15,7 +15,7 @@ use neon_pagestore::Timeline;
 use neon_postgres::PgVersion;
 use neon_postgres::control::DbState;
 use neon_postgres::timeline_history::{HistoryEntry, TimelineHistory};
-use neon_types::Lsn;
+use neon_types::{Lsn, on_one_line};
 
 use crate::api::{ApiError, Caller, Progress, ProgressSink, Role};
 use crate::aside::kept_remark;

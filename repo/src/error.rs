@@ -276,7 +276,6 @@ impl RepoError {
 
     /// Returns true when it only says that nobody waits for the result any more, whoever noticed it.
     fn is_interruption(&self) -> bool {
-        use neon_pagestore::PageStoreError;
         let of_import = |error: &ImportError| matches!(error, ImportError::Interrupted);
         match self {
             RepoError::Interrupted
@@ -290,31 +289,10 @@ impl RepoError {
 
     /// Returns true when something that is stored here is damaged or missing: others need not be.
     pub(crate) fn is_damage(&self) -> bool {
-        let of_objects = |error: &ObjectsError| {
-            matches!(
-                error,
-                ObjectsError::Missing(_)
-                    | ObjectsError::Damaged { .. }
-                    | ObjectsError::TooLong { .. }
-                    | ObjectsError::BadCommit(_)
-                    | ObjectsError::NotACommit(_)
-                    | ObjectsError::DamagedRef { .. }
-                    | ObjectsError::DamagedLog { .. }
-            )
-        };
         match self {
             RepoError::Damaged { .. } | RepoError::LostEndpoint { .. } => true,
-            RepoError::Objects(error) | RepoError::Pages(PageStoreError::Objects(error)) => of_objects(error),
-            RepoError::Pages(error) => matches!(
-                error,
-                PageStoreError::DamagedLayer { .. }
-                    | PageStoreError::DamagedMap { .. }
-                    | PageStoreError::DamagedState { .. }
-                    | PageStoreError::Damaged { .. }
-                    | PageStoreError::NoSuchTimeline(_)
-                    | PageStoreError::NotReadable { .. }
-                    | PageStoreError::NoRecord(_)
-            ),
+            RepoError::Objects(error) => error.is_damage(),
+            RepoError::Pages(error) => error.is_damage(),
             _ => false,
         }
     }

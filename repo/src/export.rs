@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use neon_compute::TimelineSource;
-use neon_compute::conf::{Settings, Why, on_one_line, quoted};
+use neon_compute::conf::{Settings, Why, quoted};
 use neon_compute::settings::SwitchedOff;
+use neon_types::on_one_line;
 
 use crate::api::{Exported, ProgressSink};
 use crate::catalog::Access;

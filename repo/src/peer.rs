@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use neon_objects::ancestry::Line;
 use neon_objects::{Commit, Expect, ObjectsError, RefEdit, Staging, Used};
-use neon_pagestore::{PageStoreError, SlicePart};
+use neon_pagestore::{Blame, PageStoreError, SlicePart};
 use neon_remotes::{
     Acceptance, Branch, BranchMove, Catalog, Command, Held, Identity, Ladder, LocalError, MAX_ATTESTATIONS,
     Meter, Options, Part, PartKind, PartWriter, Plan, PlanRequest, PlannedPart, Possession, Reads,
@@ -42,7 +42,11 @@ pub(crate) fn objects(error: ObjectsError) -> LocalError {
 }
 
 fn pages(error: PageStoreError) -> LocalError {
-    LocalError::other(error)
+    match error {
+        PageStoreError::Objects(error) => objects(error),
+        error if error.blame() == Blame::Nobody => LocalError::Stopped,
+        error => LocalError::other(error),
+    }
 }
 
 impl Catalog for Repository {

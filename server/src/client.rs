@@ -12,7 +12,7 @@ use neon_repo::{OpenOptions, Repository, sockets};
 
 use crate::context::Context;
 use crate::serve::ServeOptions;
-use crate::shown::{Shown, shown};
+use crate::shown::{Shown, shown, shown_error};
 use crate::spawn;
 use crate::talk::{self, Heard};
 use crate::users::UserFile;
@@ -47,8 +47,8 @@ pub fn call(
     progress: &mut dyn ProgressSink,
 ) -> Result<Response, ApiError> {
     carry_out(context, request, &mut Shown(progress))
-        .map(shown)
-        .map_err(shown)
+        .and_then(shown)
+        .map_err(shown_error)
 }
 
 fn carry_out(
@@ -180,7 +180,7 @@ pub fn init(context: &Context, request: Init, progress: &mut dyn ProgressSink) -
         runtime.handle(),
         &mut Shown(progress),
     );
-    made.map(shown).map_err(shown)
+    made.and_then(shown).map_err(shown_error)
 }
 
 /// Copies a repository.
@@ -196,7 +196,7 @@ pub fn clone(
         runtime.handle(),
         &mut Shown(progress),
     );
-    made.map(shown).map_err(shown)
+    made.and_then(shown).map_err(shown_error)
 }
 
 /// Runs the daemon of the repository in this process (`neon daemon`, spawned by [`call`]).

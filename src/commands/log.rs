@@ -68,16 +68,8 @@ pub(super) fn print(commit: &Commit, out: &mut dyn Write) -> io::Result<()> {
 
 /// A message may come from anywhere: what would move the cursor or recolor the terminal is shown, not obeyed.
 fn printable(line: &str) -> String {
-    line.chars()
-        .flat_map(|c| {
-            let shown: Vec<char> = if !neon_types::is_printable(c) && c != '\t' {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            };
-            shown
-        })
-        .collect()
+    let between_tabs: Vec<String> = line.split('\t').map(neon_types::on_one_line).collect();
+    between_tabs.join("\t")
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Refusal {
         let mut ours = false;
         let mut fields = fields;
         while let Some(field) = fields.next()? {
-            let text = printable(&String::from_utf8_lossy(field.value_bytes()));
+            let text = neon_types::on_lines(&String::from_utf8_lossy(field.value_bytes()));
             match field.type_() {
                 b'C' => refusal.code = checked_code(&text).to_owned(),
                 b'M' => refusal.message = text,
@@ -155,7 +155,7 @@ impl Refusal {
 
     /// Reads what [`Refusal::to_copy_fail`] wrote, or takes any other text as the message.
     pub(crate) fn from_copy_fail(text: &str) -> Refusal {
-        let text = printable(text);
+        let text = neon_types::on_lines(text);
         let (code, text) = match text.split_once(' ') {
             Some((code, rest)) if is_code(code) => (code, rest),
             _ => (sqlstate::QUERY_CANCELED, text.as_str()),
@@ -186,17 +186,6 @@ fn clipped(text: &str) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
-}
-
-/// A text from the network, safe to print: escape sequences and other control characters are replaced.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if neon_types::is_printable(c) => c,
-            _ => '\u{fffd}',
-        })
-        .collect()
 }
 
 impl fmt::Display for Refusal {

@@ -20,7 +20,7 @@ pub use count::counted;
 pub use id::{CommitId, LayerId, LayerMapId, ObjectId, ParseIdError, Prefix, RepoId, TimelineId};
 pub use key::{Fork, Key, PACKED_KEY_SIZE, PackedKey, ParseKeyError, RelTag, SlruKind};
 pub use lsn::{Lsn, ParseLsnError, Position};
-pub use printable::{is_printable, on_one_line};
+pub use printable::{is_printable, on_lines, on_one_line};
 pub use range::{KeyRange, LsnRange};
 pub use ref_name::{RefName, RefNameError, is_safe_name, is_valid_name};
 pub use shard::ShardIndex;

@@ -32,9 +32,30 @@ pub fn on_one_line(text: &str) -> String {
         .collect()
 }
 
+/// Returns `text` with its ends of lines and tabs; what else is not printable is replaced by `\u{fffd}`.
+pub fn on_lines(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if is_printable(c) => c,
+            _ => char::REPLACEMENT_CHARACTER,
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_several_lines_keep_them() {
+        let text = "one\n\ttwo \u{1f418}";
+        assert_eq!(on_lines(text), text);
+        assert_eq!(
+            on_lines("a\r\u{1b}[2J\u{9b}\u{7f}\u{8}\u{202e}\u{2066}\u{200b}b"),
+            "a\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}b"
+        );
+    }
 
     #[test]
     fn what_could_forge_a_line_is_escaped_and_all_else_stays() {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::on_one_line;
+use super::as_comment;
 
 /// Kinds of connections.
 const TYPES: [&str; 6] = [
@@ -74,8 +74,8 @@ fn logical_lines(text: &str) -> Vec<String> {
     let mut joined = String::new();
     for line in text.lines() {
         match line.strip_suffix('\\') {
-            Some(beginning) => joined.push_str(&on_one_line(beginning)),
-            None => lines.push(std::mem::take(&mut joined) + &on_one_line(line)),
+            Some(beginning) => joined.push_str(&as_comment(beginning)),
+            None => lines.push(std::mem::take(&mut joined) + &as_comment(line)),
         }
     }
     if !joined.is_empty() {

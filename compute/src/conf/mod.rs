@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use neon_types::is_printable;
+
 use crate::error::Result;
 use crate::salvage::read_limited;
 
@@ -124,10 +126,10 @@ pub fn quoted(value: &str) -> String {
     text
 }
 
-/// Returns a text of others without what could move a terminal's cursor or end a line.
-pub fn on_one_line(text: &str) -> String {
+/// Returns a text of others as a comment in a configuration file may hold it: a blank stands for what could end the line or is not printable.
+pub(crate) fn as_comment(text: &str) -> String {
     text.chars()
-        .map(|c| if c == '\t' || !c.is_control() { c } else { ' ' })
+        .map(|c| if c == '\t' || is_printable(c) { c } else { ' ' })
         .collect()
 }
 
@@ -171,6 +173,6 @@ mod tests {
 
     #[test]
     fn foreign_words_stay_on_their_line() {
-        assert_eq!(on_one_line("a\u{1b}[2Jb\nc\u{9b}d\te"), "a [2Jb c d\te");
+        assert_eq!(as_comment("a\u{1b}[2Jb\nc\u{9b}d\te"), "a [2Jb c d\te");
     }
 }

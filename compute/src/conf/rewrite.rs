@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use neon_postgres::PgVersion;
 
 use super::taken::{Verdict, Why, judge};
-use super::{DEEPEST, Line, on_one_line, quoted};
+use super::{DEEPEST, Line, as_comment, quoted};
 use crate::settings::SwitchedOff;
 
 /// Longest text that is written, bytes: includes in includes multiply.
@@ -57,11 +57,11 @@ impl Writer<'_> {
 
     fn line(&mut self, line: &str) {
         match Line::read(line) {
-            Line::Comment(comment) => self.put(&on_one_line(comment)),
-            Line::Bad => self.put(&format!("#neon: not understood: {}", on_one_line(line))),
+            Line::Comment(comment) => self.put(&as_comment(comment)),
+            Line::Bad => self.put(&format!("#neon: not understood: {}", as_comment(line))),
             Line::Include { word, target } => self.include(&word, &target),
             Line::Setting { name, value, comment } => {
-                let comment = on_one_line(comment);
+                let comment = as_comment(comment);
                 let space = if comment.is_empty() { "" } else { "\t" };
                 match judge(self.version, &name, &value) {
                     Verdict::Taken => self.put(&format!("{name} = {}{space}{comment}", quoted(&value))),
@@ -114,9 +114,9 @@ impl Writer<'_> {
             return;
         }
         for path in paths {
-            self.put(&format!("#neon: of {}:", on_one_line(&path)));
+            self.put(&format!("#neon: of {}:", as_comment(&path)));
             self.file(&path);
-            self.put(&format!("#neon: end of {}", on_one_line(&path)));
+            self.put(&format!("#neon: end of {}", as_comment(&path)));
             self.out.included.push(path);
         }
     }

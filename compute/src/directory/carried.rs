@@ -14,7 +14,7 @@ use neon_postgres::timeline_history::{self, TimelineHistory};
 
 use super::contents::Contents;
 use super::{Boot, LocalSettings, Purpose, skeleton};
-use crate::conf::{Conf, Settings, access, on_one_line, quoted, rewrite};
+use crate::conf::{Conf, Settings, access, quoted, rewrite};
 use crate::error::{ComputeError, Result};
 use crate::salvage::read_limited;
 use crate::settings::{Minimums, SwitchedOff, raised};
@@ -150,7 +150,7 @@ fn main_file(
     let unread = files
         .keys()
         .filter(|path| **path != MAIN && !included.contains(**path));
-    let unread = unread.map(|path| format!("{}: nothing includes it", on_one_line(path)));
+    let unread = unread.map(|path| format!("{}: nothing includes it", neon_types::on_one_line(path)));
     written.left_out.extend(unread);
     written.switched_off.extend(rewritten.switched_off);
     Ok(rewritten.text)

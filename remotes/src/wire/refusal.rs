@@ -150,15 +150,5 @@ pub(super) fn cut(text: &str) -> &str {
 
 /// Reads text that a person will see: control characters of a stranger do not reach a terminal.
 pub(super) fn text(input: &mut Decoder<'_>) -> Decoded<String> {
-    let text = input.text(MAX_TEXT)?;
-    Ok(text
-        .chars()
-        .map(|c| {
-            if neon_types::is_printable(c) || c == '\n' {
-                c
-            } else {
-                '\u{fffd}'
-            }
-        })
-        .collect())
+    Ok(neon_types::on_lines(&input.text(MAX_TEXT)?))
 }

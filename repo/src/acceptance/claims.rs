@@ -80,7 +80,13 @@ impl Repository {
             return Ok(());
         };
         let forks_inside = parent.is_held() && step.start <= parent.end();
-        if forks_inside && parent.record_at_or_before(step.start).map_err(failed)?.end != step.start {
+        if forks_inside
+            && parent
+                .record_at_or_before(step.start)
+                .map_err(|error| failed(error, &[]))?
+                .end
+                != step.start
+        {
             return Err(contradiction(format!(
                 "timeline {id} forks at {}, where no record of timeline {} ends",
                 step.start, before.timeline
@@ -104,9 +110,11 @@ impl Repository {
         for facts in timelines {
             let received = received(facts);
             match self.held(facts.id)? {
-                Some(timeline) => received.check_same(&timeline.state()).map_err(failed)?,
+                Some(timeline) => received
+                    .check_same(&timeline.state())
+                    .map_err(|error| failed(error, &[]))?,
                 None => {
-                    received.check_import().map_err(failed)?;
+                    received.check_import().map_err(|error| failed(error, &[]))?;
                     let nobody = facts.writer == RepoId([0; 16]);
                     if nobody != facts.ancestor.is_none() {
                         return Err(contradiction(format!(
@@ -116,7 +124,7 @@ impl Repository {
                     }
                 }
             }
-            check_cluster(commit, &received.state().map_err(failed)?)?;
+            check_cluster(commit, &received.state().map_err(|error| failed(error, &[]))?)?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The commits that arrived must be what our own reading of their positions says (law 6).
 
 use neon_objects::Commit;
-use neon_pagestore::{Going, Trial};
-use neon_remotes::{Acceptance, LocalError};
+use neon_pagestore::{Going, PageStoreError, Trial};
+use neon_remotes::{Acceptance, LocalError, Part};
 use neon_types::{CommitId, LsnRange};
 
 use super::claims::check_machine;
@@ -24,7 +24,7 @@ impl Repository {
             .map(CommitId)
             .filter(|id| *id != acceptance.target);
         let total = acceptance.parts.len() as u64;
-        check_commit(trial, acceptance.target, &target)?;
+        check_commit(trial, acceptance.target, &target, &acceptance.parts)?;
         for (id, done) in sent.zip(1..) {
             if !going(done, total) {
                 return Err(LocalError::Stopped);
@@ -38,19 +38,20 @@ impl Repository {
                 ));
             }
             check_machine(&commit.environment, &target.environment)?;
-            check_commit(trial, id, &commit)?;
+            check_commit(trial, id, &commit, &acceptance.parts)?;
         }
         Ok(())
     }
 }
 
 /// Checks what a commit says of its position.
-fn check_commit(trial: &Trial<'_>, id: CommitId, commit: &Commit) -> Local<()> {
+fn check_commit(trial: &Trial<'_>, id: CommitId, commit: &Commit, parts: &[Part]) -> Local<()> {
+    let of_parts = |error| failed(error, parts);
     let (position, lsn) = (commit.position, commit.position.lsn);
     let Some(timeline) = trial.timeline(position.timeline) else {
         return Err(contradiction(id, "its timeline was not sent"));
     };
-    let span = timeline.record_at_or_before(lsn).map_err(failed)?;
+    let span = timeline.record_at_or_before(lsn).map_err(of_parts)?;
     if span.end != lsn {
         return Err(contradiction(id, "no record ends at its position"));
     }
@@ -63,9 +64,10 @@ fn check_commit(trial: &Trial<'_>, id: CommitId, commit: &Commit) -> Local<()> {
     match timeline.check_position(lsn) {
         Ok(()) => {}
         // What retention dropped here cannot be compared any more.
-        Err(_) => return Ok(()),
+        Err(PageStoreError::Dropped { .. }) => return Ok(()),
+        Err(error) => return Err(of_parts(error)),
     }
-    let state = timeline.checkpoint_state(lsn).map_err(failed)?;
+    let state = timeline.checkpoint_state(lsn).map_err(of_parts)?;
     if state.encode(timeline.version()) != commit.checkpoint {
         return Err(contradiction(
             id,
@@ -80,7 +82,7 @@ fn check_commit(trial: &Trial<'_>, id: CommitId, commit: &Commit) -> Local<()> {
             end: digest.end,
         })
         .collect();
-    let ours = timeline.wal_digests(&ranges).map_err(failed)?;
+    let ours = timeline.wal_digests(&ranges).map_err(of_parts)?;
     for (said, ours) in commit.digests.iter().zip(ours) {
         if ours.is_some_and(|ours| ours != said.blake3) {
             let what = format!("the WAL of {} to {} is another one", said.start, said.end);

@@ -6,8 +6,8 @@ mod commits;
 use std::sync::Arc;
 
 use neon_compute::{ComputeError, DataDirectory, TimelineSource};
-use neon_pagestore::{AcceptPart, Going, PageStoreError, ReceivedTimeline, Timeline, Trial};
-use neon_remotes::{Acceptance, LocalError, Meter, PartKind, Step, TimelineFacts, stretches};
+use neon_pagestore::{AcceptPart, Blame, Going, PageStoreError, ReceivedTimeline, Timeline, Trial};
+use neon_remotes::{Acceptance, LocalError, Meter, Part, PartKind, Step, TimelineFacts, stretches};
 use neon_types::{LayerId, Lsn};
 
 use crate::peer::Local;
@@ -34,27 +34,28 @@ impl Repository {
             meter.set(done, total);
             !meter.is_stopped()
         };
+        let of_parts = |error| failed(error, &acceptance.parts);
         let _turn = self.turns.accepting();
-        let mut trial = self.pages.trial().map_err(failed)?;
+        let mut trial = self.pages.trial().map_err(of_parts)?;
         let all = stretches(&acceptance.path, acceptance.position.lsn);
         for (facts, (step, upto)) in acceptance.timelines.iter().zip(&all) {
             let parts = parts_of(acceptance, step);
             trial
                 .add(&received(facts), *upto, &parts, going)
-                .map_err(failed)?;
+                .map_err(of_parts)?;
         }
         self.check_commits(&trial, acceptance, going)?;
         if trial.is_empty() {
             return Ok(());
         }
-        let examined = trial.examine(going).map_err(failed)?;
+        let examined = trial.examine(going).map_err(of_parts)?;
         self.rehearse(&trial, acceptance)?;
         tracing::debug!(?examined, "what arrived can be read");
         let _exclusive = self.exclusive();
         for step in &acceptance.path {
             self.close_before_growth(step, &all)?;
         }
-        for timeline in trial.publish(going).map_err(failed)? {
+        for timeline in trial.publish(going).map_err(of_parts)? {
             self.compactor.wake(&timeline);
         }
         Ok(())
@@ -77,7 +78,9 @@ impl Repository {
         {
             self.commit_tail(&branch, &place, None, None)?;
         }
-        timeline.update_state(|state| state.branch = None).map_err(failed)
+        timeline
+            .update_state(|state| state.branch = None)
+            .map_err(|error| failed(error, &[]))
     }
 
     /// Returns a timeline that is here.
@@ -85,7 +88,7 @@ impl Repository {
         if !self.pages.contains(id) {
             return Ok(None);
         }
-        self.pages.get(id).map(Some).map_err(failed)
+        self.pages.get(id).map(Some).map_err(|error| failed(error, &[]))
     }
 
     /// Makes the data directory of the position, but for its pages: what cannot be started or exported is refused.
@@ -99,6 +102,10 @@ impl Repository {
         match DataDirectory::rehearse(&source, &trial.scratch(), &boot) {
             Ok(()) => Ok(()),
             Err(error @ ComputeError::Io { .. }) => Err(LocalError::other(error)),
+            Err(ComputeError::Source(cause)) => Err(match cause.downcast::<PageStoreError>() {
+                Ok(error) => failed(*error, &acceptance.parts),
+                Err(other) => LocalError::Contradiction(other.to_string()),
+            }),
             Err(error) => Err(LocalError::Contradiction(format!(
                 "no data directory can be made of {position}: {}",
                 neon_types::with_causes(&error)
@@ -124,23 +131,54 @@ fn parts_of(acceptance: &Acceptance, step: &Step) -> Vec<AcceptPart> {
         .collect()
 }
 
-/// Says a failure of the page store: what the disk refuses is ours, everything else is what arrived.
-fn failed(error: PageStoreError) -> LocalError {
-    match error {
-        PageStoreError::Interrupted => LocalError::Stopped,
-        error if is_ours(&error) => LocalError::other(error),
-        error => LocalError::Contradiction(neon_types::with_causes(&error)),
+/// Says a failure of the page store while `parts` are taken in: what speaks against them is told as that, all else as a failure of ours.
+fn failed(error: PageStoreError, parts: &[Part]) -> LocalError {
+    let came = |id| parts.iter().any(|part| part.id == id);
+    let is_theirs = match error.blame() {
+        Blame::Nobody => return LocalError::Stopped,
+        Blame::Machine | Blame::Store => false,
+        Blame::Object(id) => came(id),
+        Blame::Claim => true,
+    };
+    if is_theirs {
+        LocalError::Contradiction(neon_types::with_causes(&error))
+    } else {
+        LocalError::other(error)
     }
 }
 
-/// Returns true for failures of this machine.
-fn is_ours(error: &PageStoreError) -> bool {
-    matches!(
-        error,
-        PageStoreError::Io { .. }
-            | PageStoreError::Poisoned(_)
-            | PageStoreError::NoSuchTimeline(_)
-            | PageStoreError::DamagedState { .. }
-            | PageStoreError::DamagedMap { .. }
-    ) || matches!(error, PageStoreError::Objects(error) if error.is_of_this_machine())
+#[cfg(test)]
+mod tests {
+    use neon_types::{LayerId, LsnRange, ObjectId, TimelineId};
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_layer_of_ours_is_no_contradiction_of_theirs() {
+        let id = |byte| ObjectId::from_bytes([byte; 32]);
+        let parts = [Part {
+            id: id(1),
+            len: 10,
+            kind: PartKind::Layer {
+                timeline: TimelineId([1; 16]),
+                range: LsnRange {
+                    start: Lsn(1),
+                    end: Lsn(2),
+                },
+            },
+        }];
+        let damaged = |layer| {
+            let error = PageStoreError::DamagedLayer {
+                layer: LayerId(layer),
+                reason: "a bit".to_owned(),
+            };
+            failed(error, &parts)
+        };
+        assert!(matches!(damaged(id(1)), LocalError::Contradiction(_)));
+        assert!(matches!(damaged(id(2)), LocalError::Other(_)));
+        assert!(matches!(
+            failed(PageStoreError::Interrupted, &parts),
+            LocalError::Stopped
+        ));
+    }
 }
