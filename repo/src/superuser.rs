@@ -1,7 +1,7 @@
 //! The password of the cluster's own superuser: ours where nobody has set one, and how it is told.
 
 use neon_postgres::catalog::Secret;
-use neon_transport::scram;
+use neon_transport::{percent_encoded, scram};
 use neon_types::Lsn;
 
 use crate::catalog::Access;
@@ -105,8 +105,8 @@ impl Repository {
         access: &Access,
     ) -> Result<(String, Option<String>)> {
         let (user, database) = (
-            percent_encode(&access.superuser),
-            percent_encode(&access.database),
+            percent_encoded(&access.superuser),
+            percent_encoded(&access.database),
         );
         let port = file.port;
         if self.whose_password(access)? == Whose::Ours {
@@ -128,7 +128,7 @@ impl Repository {
             ));
         }
         if sockets::fits(&directory) {
-            let directory = percent_encode(&directory.to_string_lossy());
+            let directory = percent_encoded(&directory.to_string_lossy());
             return Ok((
                 format!("postgresql://{user}@{directory}:{port}/{database}"),
                 Some(note),
@@ -140,17 +140,6 @@ impl Repository {
             Some(note),
         ))
     }
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 #[cfg(test)]

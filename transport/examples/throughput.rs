@@ -4,7 +4,7 @@
 #![allow(missing_docs, reason = "a measurement")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use neon_transport::server::{Caller, Opening, Options, Service, Users, UsersError, serve};
@@ -95,7 +95,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ));
     let options = DialOptions {
         passwords: PasswordSources::default(),
-        ..DialOptions::from_environment()
+        user: "nobody".to_owned(),
+        patience: Duration::from_secs(20),
     };
 
     for size in [8 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20] {

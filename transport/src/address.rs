@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::{Password, RequireAuth};
 
 /// The port of `neon serve` when an address names none.
@@ -162,10 +164,10 @@ impl Address {
     fn uri(&self, password: Option<&str>) -> String {
         let mut uri = String::from("postgresql://");
         if let Some(user) = &self.user {
-            encode(user, &mut uri);
+            uri.push_str(&percent_encoded(user));
             if let Some(password) = password {
                 uri.push(':');
-                encode(password, &mut uri);
+                uri.push_str(&percent_encoded(password));
             }
             uri.push('@');
         }
@@ -291,14 +293,14 @@ fn decode(text: &str) -> Result<String, AddressError> {
     String::from_utf8(bytes).map_err(|_| AddressError::Escape)
 }
 
-fn encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
+/// Returns a text as it stands in a part of a URI: all but letters, digits and `-._~` escaped.
+pub fn percent_encoded(text: &str) -> String {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

@@ -32,31 +32,10 @@ pub struct DialOptions {
     pub patience: Duration,
 }
 
-impl DialOptions {
-    /// Returns the options that libpq would take from the environment: `PGPASSWORD`, `PGPASSFILE`, `PGUSER` or else the name
-    /// of the operating system's user; 20 seconds of patience.
-    pub fn from_environment() -> DialOptions {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        DialOptions {
-            passwords: PasswordSources::from_environment(),
-            user: set("PGUSER")
-                .or_else(|| set("USER"))
-                .or_else(|| set("LOGNAME"))
-                .unwrap_or_else(|| "neon".into()),
-            patience: Duration::from_secs(20),
-        }
-    }
-}
-
 /// Connects to the server at `address`, names a `command` such as `branch_push main 0123..`, and returns the channel that
 /// the server opens for it. Waits as long as the server needs to answer the command.
 ///
 /// Errors: every variant of [`TransportError`] but `Finished` and `FrameTooLarge`.
-pub async fn dial(address: &Address, command: &str) -> Result<Channel, TransportError> {
-    dial_with(address, command, &DialOptions::from_environment()).await
-}
-
-/// As [`dial`], with nothing taken from the environment.
 pub async fn dial_with(
     address: &Address,
     command: &str,

@@ -32,9 +32,9 @@ pub mod server;
 pub mod testing;
 mod wire;
 
-pub use address::{Address, AddressError, DEFAULT_PORT, is_repository_name, is_user_name};
+pub use address::{Address, AddressError, DEFAULT_PORT, is_repository_name, is_user_name, percent_encoded};
 pub use channel::{Channel, MAX_FRAME, RecvHalf, SendHalf};
-pub use dial::{DialOptions, ask, dial, dial_with};
+pub use dial::{DialOptions, ask, dial_with};
 pub use error::TransportError;
 pub use login::RequireAuth;
 pub use password::{Password, PasswordOrigin, PasswordSources};

@@ -1,7 +1,7 @@
 //! Where a password comes from, and that it is never printed.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::passfile::{self, PassfileError};
 
@@ -66,20 +66,6 @@ pub struct PasswordSources {
 }
 
 impl PasswordSources {
-    /// Returns the places that libpq uses: `PGPASSWORD`, then the file `PGPASSFILE` or `~/.pgpass`.
-    pub fn from_environment() -> PasswordSources {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        PasswordSources {
-            typed: None,
-            environment: set("PGPASSWORD")
-                .and_then(|value| value.into_string().ok())
-                .map(Password::new),
-            passfile: set("PGPASSFILE")
-                .map(PathBuf::from)
-                .or_else(|| set("HOME").map(|home| Path::new(&home).join(".pgpass"))),
-        }
-    }
-
     /// Looks the password up. `Err` carries a sentence about a password file that had to be ignored.
     pub(crate) fn find(
         &self,

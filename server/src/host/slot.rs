@@ -474,7 +474,9 @@ mod tests {
         assert!(!slots.close(&used.slot).await, "it is used");
         let slot = Arc::clone(&used.slot);
         drop(used);
+        let began = std::time::Instant::now();
         while !slots.close(&slot).await {
+            assert!(began.elapsed() < Duration::from_secs(60), "it never ends");
             // It may be about to seal, for the first time.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

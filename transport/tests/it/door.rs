@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use neon_transport::server::Options;
@@ -197,7 +197,9 @@ async fn a_session_that_does_nothing_gives_way() {
     assert!(recv.recv().await.unwrap().is_none());
     // Its connection is still open, and idle as soon as the server has said so.
     let mut result = ask(&world.alice(), "help", &options()).await;
+    let began = Instant::now();
     while result.as_ref().is_err_and(|error| refused(error).code == "53300") {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never gives way");
         tokio::task::yield_now().await;
         result = ask(&world.alice(), "help", &options()).await;
     }
