@@ -193,7 +193,7 @@ mod tests {
                  not derived again: timeline 3f3f3f3f from 0/1000000 to 0/1200000: no WAL is kept\n\
                  derived 3.0 MiB of WAL again: compared 4000 versions, and 17 values of image layers\n\
                  amcheck of main at 0/16B3748: 300 tables and indexes\n\
-                 checked 12 objects (5.0 MiB), 2 refs, 3 commits, 1 layer maps: 1 thing is wrong\n",
+                 checked 12 objects (5.0 MiB), 2 refs, 3 commits, 1 layer map: 1 thing is wrong\n",
                 "cd".repeat(32),
                 "ab".repeat(32),
                 "ab".repeat(32)
