@@ -58,19 +58,10 @@ fn carry_out(
 ) -> Result<Response, ApiError> {
     let neon_dir = context.find()?;
     for _ in 0..TRIES {
-        match wait(ask(context, &neon_dir, &request, progress))?? {
-            Heard::Answer(answer) => return answer,
-            Heard::Ending => wait(until_gone(&neon_dir, progress))??,
-            // It died under our hands. What may be done twice is done again.
-            Heard::Gone(_) if may_repeat(&request) => wait(until_gone(&neon_dir, progress))??,
-            Heard::Gone(error) => return Err(error),
-            Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
-                    return Err(other_version(&status));
-                }
-                wait(until_gone(&neon_dir, progress))??;
-            }
-            Heard::Nobody => {
+        match asked(context, &neon_dir, &request, progress)? {
+            Asking::Done(response) => return Ok(*response),
+            Asking::Again => {}
+            Asking::Alone => {
                 // Where nothing can be written, no daemon lives.
                 let needs_daemon = !neon_repo::is_read_only(&neon_dir)
                     && (matches!(request, Request::Start { .. }) || neon_repo::endpoint_runs(&neon_dir));
@@ -92,6 +83,40 @@ fn carry_out(
             "tried several times",
         )
     })
+}
+
+/// What came of asking the daemon.
+enum Asking {
+    /// It answered.
+    Done(Box<Response>),
+    /// It is gone now: there may be another one.
+    Again,
+    /// There is none.
+    Alone,
+}
+
+/// Asks the daemon, and waits until one that does not answer is gone.
+fn asked(
+    context: &Context,
+    neon_dir: &Path,
+    request: &Request,
+    progress: &mut dyn ProgressSink,
+) -> Result<Asking, ApiError> {
+    match wait(ask(context, neon_dir, request, progress))?? {
+        Heard::Answer(answer) => return answer.map(Box::new).map(Asking::Done),
+        Heard::Nobody => return Ok(Asking::Alone),
+        Heard::Ending => {}
+        // It died under our hands. What may be done twice is done again.
+        Heard::Gone(_) if may_repeat(request) => {}
+        Heard::Gone(error) => return Err(error),
+        Heard::OtherVersion(status) => {
+            if !wait(talk::ask_to_yield(neon_dir, false))?? {
+                return Err(other_version(&status));
+            }
+        }
+    }
+    wait(until_gone(neon_dir, progress))??;
+    Ok(Asking::Again)
 }
 
 async fn ask(
@@ -253,16 +278,10 @@ pub fn serve(
         address: options.listen,
     };
     for _ in 0..TRIES {
-        match wait(ask(context, &neon_dir, &listen, progress))?? {
-            Heard::Answer(answer) => return answer.map(|_| ()),
-            Heard::Gone(error) => return Err(error),
-            Heard::Ending => wait(until_gone(&neon_dir, progress))??,
-            Heard::OtherVersion(status) => {
-                if !wait(talk::ask_to_yield(&neon_dir, false))?? {
-                    return Err(other_version(&status));
-                }
-            }
-            Heard::Nobody => break,
+        match asked(context, &neon_dir, &listen, progress)? {
+            Asking::Done(_) => return Ok(()),
+            Asking::Again => {}
+            Asking::Alone => break,
         }
     }
     crate::daemon::run(

@@ -43,6 +43,22 @@ pub(crate) enum Heard {
     OtherVersion(DaemonStatus),
 }
 
+/// Why a daemon gave no answer.
+enum Unanswered {
+    /// It went away.
+    Gone(ApiError),
+    /// It is there, and says nothing; or nothing could be said to it.
+    There(ApiError),
+}
+
+impl From<Unanswered> for ApiError {
+    fn from(unanswered: Unanswered) -> ApiError {
+        match unanswered {
+            Unanswered::Gone(error) | Unanswered::There(error) => error,
+        }
+    }
+}
+
 /// A connection to a daemon.
 struct Daemon {
     sender: SendRequest<Full<Bytes>>,
@@ -77,7 +93,7 @@ impl Daemon {
         method: Method,
         route: &str,
         body: Vec<u8>,
-    ) -> Result<hyper::Response<Incoming>, ApiError> {
+    ) -> Result<hyper::Response<Incoming>, Unanswered> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(route)
@@ -92,11 +108,12 @@ impl Daemon {
         };
         let request = request
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| local("internal", "cannot write the request", error))?;
+            .map_err(|error| local("internal", "cannot write the request", error))
+            .map_err(Unanswered::There)?;
         let pid = self.pid;
-        unless_silent(self.sender.send_request(request), pid)
-            .await?
-            .map_err(gone)
+        let sent = unless_silent(self.sender.send_request(request), pid).await;
+        sent.map_err(Unanswered::There)?
+            .map_err(|error| Unanswered::Gone(gone(error)))
     }
 }
 
@@ -195,7 +212,7 @@ async fn lines(
         return Ok(Heard::Nobody);
     };
     let answer = match daemon.send(Method::POST, route, body).await {
-        Err(error) if error.code == "daemon_gone" => return Ok(Heard::Gone(error)),
+        Err(Unanswered::Gone(error)) => return Ok(Heard::Gone(error)),
         answer => answer?,
     };
     match answer.status() {
@@ -300,8 +317,10 @@ pub(crate) async fn ask_to_yield(neon_dir: &Path, endpoints: bool) -> Result<boo
         return Ok(true);
     };
     let body = endpoints.to_string().into_bytes();
-    let answer = daemon.send(Method::POST, YIELD, body).await?;
-    Ok(answer.status().is_success())
+    match daemon.send(Method::POST, YIELD, body).await {
+        Err(Unanswered::Gone(_)) => Ok(true),
+        answer => Ok(answer?.status().is_success()),
+    }
 }
 
 /// Returns who the daemon is; none when no daemon runs.
@@ -350,7 +369,7 @@ async fn converse(neon_dir: &Path, command: &Command, caller: &Caller) -> Result
     };
     let answer = match daemon.send(Method::POST, CONVERSATIONS, Vec::new()).await {
         // It died, or is about to.
-        Err(error) if error.code == "daemon_gone" => return Ok(None),
+        Err(Unanswered::Gone(_)) => return Ok(None),
         answer => answer?,
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {

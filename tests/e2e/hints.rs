@@ -1,9 +1,11 @@
 //! Dead ends and false directions: what is refused says why, in words that are true, and what to do.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::process::Stdio;
 
-use neon_tests_kit::{PlainServer, Serve, TestEnvironment, TestPostgres, TestRepo};
+use neon_tests_kit::{PlainServer, Serve, TestEnvironment, TestPostgres, TestRepo, USER};
 
 fn environment() -> TestEnvironment {
     TestEnvironment::new(env!("CARGO_BIN_EXE_neon"))
@@ -257,4 +259,43 @@ fn names_of_two_things() {
     assert!(repo.ok(&["stop", "main~1"]).contains("stopped at-"));
     assert!(repo.ok(&["stop", "heads/both"]).contains("stopped both"));
     repo.ok(&["stop", "--all"]);
+}
+
+/// At a terminal, which `script` makes.
+#[test]
+fn a_password_that_was_typed_is_told_as_that() {
+    let environment = environment();
+    let serve = Serve::start(&environment, "srv");
+    let uri = serve.uri("shop");
+    let (_, place) = uri.split_once('@').expect("a login");
+    let neon = environment.neon_command(environment.root(), &[]);
+    let line = format!(
+        "{} clone postgresql://{USER}@{place} copy",
+        text(Path::new(neon.get_program()))
+    );
+    let mut script = environment.command("script", environment.root());
+    let script = script
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut script = script.spawn().expect("script runs");
+    let mut keyboard = script.stdin.take().expect("a pipe");
+    let mut screen = script.stdout.take().expect("a pipe");
+    let mut seen = Vec::new();
+    let mut some = [0; 1024];
+    loop {
+        let len = screen.read(&mut some).expect("read");
+        seen.extend_from_slice(&some[..len]);
+        if String::from_utf8_lossy(&seen).contains("Password") {
+            break;
+        }
+        assert_ne!(len, 0, "nobody asked: {}", String::from_utf8_lossy(&seen));
+    }
+    keyboard.write_all(b"guessed\n").expect("typed");
+    screen.read_to_end(&mut seen).expect("read");
+    script.wait().expect("it ends");
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(seen.contains("the password was typed"), "{seen}");
+    assert!(!seen.contains("came from") && !seen.contains("guessed"), "{seen}");
+    assert!(!environment.path("copy").exists());
 }
